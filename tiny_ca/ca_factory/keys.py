@@ -1,0 +1,163 @@
+"""Kinds of keys: their names, how to make one, how to tell one. What makes a key *bad* is in ``key_quality``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tiny_ca.exc import Invalid
+
+__all__ = [
+    "EC_CURVES",
+    "MLDSA_PARAMETER_SETS",
+    "RSA_MAX_SIZE",
+    "RSA_MIN_SIZE",
+    "KeySpec",
+    "PrivateKey",
+    "PublicKey",
+    "generate_private_key",
+    "key_spec",
+    "public_key_der",
+]
+
+PrivateKey: TypeAlias = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | mldsa.MLDSA44PrivateKey
+    | mldsa.MLDSA65PrivateKey
+    | mldsa.MLDSA87PrivateKey
+)
+PublicKey: TypeAlias = (
+    rsa.RSAPublicKey
+    | ec.EllipticCurvePublicKey
+    | ed25519.Ed25519PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+
+RSA_MIN_SIZE: Final = 2048
+RSA_MAX_SIZE: Final = 8192
+_RSA_PUBLIC_EXPONENT: Final = 65537
+
+EC_CURVES: Final[dict[str, ec.EllipticCurve]] = {
+    "P-256": ec.SECP256R1(),
+    "P-384": ec.SECP384R1(),
+    "P-521": ec.SECP521R1(),
+}
+_CURVE_NAMES: Final = {curve.name: name for name, curve in EC_CURVES.items()}
+
+MLDSA_PARAMETER_SETS: Final[
+    dict[str, type[mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey]]
+] = {
+    "ML-DSA-44": mldsa.MLDSA44PrivateKey,
+    "ML-DSA-65": mldsa.MLDSA65PrivateKey,
+    "ML-DSA-87": mldsa.MLDSA87PrivateKey,
+}
+_MLDSA_PUBLIC: Final = (
+    ("ML-DSA-44", mldsa.MLDSA44PublicKey),
+    ("ML-DSA-65", mldsa.MLDSA65PublicKey),
+    ("ML-DSA-87", mldsa.MLDSA87PublicKey),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """A kind of key: ``rsa`` with ``size`` in bits, ``ec`` with ``curve``, ``ed25519``, ``mldsa`` with ``parameter_set``."""
+
+    algorithm: str
+    size: int | None = None
+    curve: str | None = None
+    parameter_set: str | None = None
+
+    def __str__(self) -> str:
+        match self.algorithm:
+            case "rsa":
+                return f"RSA-{self.size}"
+            case "ec":
+                return f"EC {self.curve}"
+            case "mldsa":
+                return str(self.parameter_set)
+            case _:
+                return "Ed25519"
+
+    @classmethod
+    def rsa(cls, size: int) -> KeySpec:
+        """RSA with a modulus of ``size`` bits."""
+        return cls("rsa", size=size)
+
+    @classmethod
+    def ec(cls, curve: str = "P-256") -> KeySpec:
+        """ECDSA over the curve with this NIST name."""
+        return cls("ec", curve=curve)
+
+    @classmethod
+    def ed25519(cls) -> KeySpec:
+        """Ed25519 (RFC 8410)."""
+        return cls("ed25519")
+
+    @classmethod
+    def mldsa(cls, parameter_set: str = "ML-DSA-65") -> KeySpec:
+        """ML-DSA (FIPS 204, RFC 9881)."""
+        return cls("mldsa", parameter_set=parameter_set)
+
+
+def generate_private_key(spec: KeySpec) -> PrivateKey:
+    """Make a private key of this kind. RSA-4096 takes seconds: never on an event loop.
+
+    Raises
+    ------
+    Invalid
+        The size, curve or parameter set is not one that is made here; ``field`` is ``key``.
+    """
+    match spec.algorithm:
+        case "rsa":
+            if spec.size is None or not RSA_MIN_SIZE <= spec.size <= RSA_MAX_SIZE or spec.size % 256:
+                raise _unsupported(
+                    spec, f"RSA sizes are {RSA_MIN_SIZE} to {RSA_MAX_SIZE} bits in steps of 256, got {spec.size}"
+                )
+            return rsa.generate_private_key(_RSA_PUBLIC_EXPONENT, spec.size)
+        case "ec":
+            curve = EC_CURVES.get(spec.curve or "")
+            if curve is None:
+                raise _unsupported(spec, f"curves are {', '.join(EC_CURVES)}, got {spec.curve!r}")
+            return ec.generate_private_key(curve)
+        case "ed25519":
+            return ed25519.Ed25519PrivateKey.generate()
+        case "mldsa":
+            kind = MLDSA_PARAMETER_SETS.get(spec.parameter_set or "")
+            if kind is None:
+                raise _unsupported(
+                    spec, f"parameter sets are {', '.join(MLDSA_PARAMETER_SETS)}, got {spec.parameter_set!r}"
+                )
+            return kind.generate()
+        case other:
+            raise _unsupported(spec, f"key algorithms are rsa, ec, ed25519 and mldsa, got {other!r}")
+
+
+def key_spec(public_key: object) -> KeySpec | None:
+    """Tell the kind of a public key; None for a kind that is not taken here (DSA, X25519, secp256k1 …)."""
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return KeySpec.rsa(public_key.key_size)
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        curve = _CURVE_NAMES.get(public_key.curve.name)
+        return KeySpec.ec(curve) if curve else None
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return KeySpec.ed25519()
+    for name, kind in _MLDSA_PUBLIC:
+        if isinstance(public_key, kind):
+            return KeySpec.mldsa(name)
+    return None
+
+
+def public_key_der(public_key: PublicKey) -> bytes:
+    """Encode as SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)."""
+    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _unsupported(spec: KeySpec, message: str) -> Invalid:
+    return Invalid(message, field="key", value=str(spec))
