@@ -1,0 +1,85 @@
+# What a developer or an operator types. Everything lives in .venv; `make help` lists the targets.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+# The first Python on PATH that runs, is 3.11 or newer and can make a venv; PYTHON=… overrides it.
+# Each is run, not only found: a pyenv shim exists also for versions that are not active.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(USABLE)' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+# The build backend runs in an environment of its own; these pin it too (the second is what pip 25.3 and newer read).
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What is type-checked beside the files of [tool.mypy], as far as it is there.
+MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py)
+
+.PHONY: help install serve test coverage check format bench build constraints hooks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## make .venv with the pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(USABLE)'; then \
+		echo "tiny-ca needs Python 3.11 or newer with pip and venv (Debian: python3-venv); name one with PYTHON=…" >&2; \
+		exit 1; \
+	fi
+	@$(BIN)/python -c '$(USABLE)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[service,dev]'
+	@touch $@
+
+serve: $(STAMP) ## start the service on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(BIN)/tiny-ca serve $(ARGS)
+
+test: $(STAMP) ## run every test, the count last (ARGS="-k serial")
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(STAMP) ## run every test and show the lines and branches that none reaches
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
+
+check: $(STAMP) ## formatting, lint, types and import contracts; runs them all, fails if one does
+	@status=0; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/mypy tiny_ca app tests $(MYPY_ALSO) || status=1; \
+	$(BIN)/lint-imports --no-logo || status=1; \
+	exit $$status
+
+format: $(STAMP) ## format, and fix what ruff can fix safely
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## run every benchmark
+	@set -e; for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+build: $(STAMP) ## make dist/*.tar.gz and dist/*.whl
+	@$(BIN)/python -m build
+
+# Made with the oldest Python that is supported: it needs a superset of what newer ones need.
+constraints: ## take the newest versions of everything into constraints.txt
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT && \
+	$(PYTHON) -m venv "$$fresh" && \
+	"$$fresh/bin/python" -m pip install --quiet '.[service,dev]' && \
+	"$$fresh/bin/python" -m pip freeze --exclude tiny-ca-service | LC_ALL=C sort --ignore-case > "$$fresh/pins" && \
+	if grep --invert-match --extended-regexp '^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$$' "$$fresh/pins"; then \
+		echo "these are no plain pins; constraints.txt is unchanged" >&2; exit 1; \
+	fi && \
+	cp "$$fresh/pins" constraints.txt && wc -l constraints.txt
+
+hooks: $(STAMP) ## run `make check`'s linters before each commit
+	@$(BIN)/pre-commit install
+
+clean: ## remove .venv and whatever is built or cached; never data/
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info
+	find app benchmarks migrations tests tiny_ca -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""Who asks: one way to authenticate a file, each yields a Principal."""

@@ -1,0 +1,1 @@
+"""The tests, as a package so that ``from tests.strategies import …`` finds them."""

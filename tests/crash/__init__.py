@@ -1,0 +1,1 @@
+"""The service killed at the worst moment, and what is left."""

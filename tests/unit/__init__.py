@@ -1,0 +1,1 @@
+"""The library alone: no socket, no service; mirrors tiny_ca."""
