@@ -1,6 +1,5 @@
 # What a developer or an operator types. Everything lives in .venv; `make help` lists the targets.
 
-SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
