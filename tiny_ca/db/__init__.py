@@ -1,0 +1,1 @@
+"""The registry: tables, units of work, and the two handlers that run them."""

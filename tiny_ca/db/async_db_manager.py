@@ -1,0 +1,155 @@
+"""The registry for async callers. What the methods do is in ``operations`` and ``queries``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from logging import Logger
+from typing import Concatenate, ParamSpec, TypeVar
+
+from cryptography import x509
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from tiny_ca.const import CertType
+from tiny_ca.db import operations
+from tiny_ca.db.base_db import BaseDB
+from tiny_ca.db.const import RevokeStatus
+from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_async_engine
+from tiny_ca.db.entries import RevokedRow
+from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.policy import Operation, settle, translated
+from tiny_ca.exc import Conflict, RegistryUnavailable
+from tiny_ca.settings import DEFAULT_LOGGER
+
+__all__ = ["AsyncDBHandler", "DatabaseManager"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class DatabaseManager:
+    """An async engine and the sessions over it."""
+
+    def __init__(
+        self,
+        db_url: str = "sqlite:///ca_repository.db",
+        create_all: bool = True,  # noqa: FBT001, FBT002 - documented so
+        *,
+        settings: EngineSettings | None = None,
+    ) -> None:
+        self.engine = make_async_engine(db_url, settings or EngineSettings())
+        self._writing = self.engine.execution_options(**WRITE)
+        self._tables_missing = create_all
+
+    async def prepare(self) -> None:
+        """Make the tables on first use. Two tasks may both do so: the database lets them take turns."""
+        if self._tables_missing:
+            async with self._writing.begin() as connection:
+                await connection.run_sync(create_tables)
+            self._tables_missing = False
+
+    def session(self, *, write: bool = False) -> AsyncSession:
+        """Open a session, also an async context manager. What it loaded stays usable after it is closed."""
+        return AsyncSession(self._writing if write else self.engine, expire_on_commit=False)
+
+    async def aclose(self) -> None:
+        """Close the pool's connections."""
+        await self.engine.dispose()
+
+
+class AsyncDBHandler(BaseDB):
+    """Registry over SQLite through aiosqlite, or PostgreSQL through asyncpg; failures as in SyncDBHandler."""
+
+    def __init__(
+        self,
+        db_url: str,
+        logger: Logger | None = None,
+        *,
+        strict: bool = False,
+        crl_window: timedelta | None = timedelta(days=365),
+        create_all: bool = True,
+        settings: EngineSettings | None = None,
+    ) -> None:
+        self._db = DatabaseManager(db_url, create_all, settings=settings)
+        self._logger = logger or DEFAULT_LOGGER
+        self._strict = strict
+        self._crl_window = crl_window
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine, for what is no unit of work: migrations, listening, counting."""
+        return self._db.engine
+
+    async def read(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a unit of work that only reads. Failures are always raised."""
+        with translated():
+            await self._db.prepare()
+            async with self._db.session() as session:
+                return await session.run_sync(unit, *args, **kwargs)
+
+    async def write(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised."""
+        with translated():
+            await self._db.prepare()
+            async with self._db.session(write=True) as session, session.begin():
+                return await session.run_sync(unit, *args, **kwargs)
+
+    async def ping(self) -> None:
+        """Return if the database answers, raise RegistryUnavailable if not."""
+        await self.read(Session.execute, text("SELECT 1"))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._db.aclose()
+
+    async def get_by_serial(self, serial: int) -> CertificateRecord | None:  # noqa: D102 - the contract is in BaseDB
+        return await self._run(operations.get_by_serial(serial))
+
+    async def get_by_name(self, common_name: str) -> CertificateRecord | None:  # noqa: D102
+        return await self._run(operations.get_by_name(common_name))
+
+    async def register_cert_in_db(  # noqa: D102
+        self, cert: x509.Certificate, uuid: str, key_type: CertType = CertType.DEVICE
+    ) -> bool:
+        return await self._run(operations.register(cert, uuid, key_type))
+
+    async def register_unique(self, cert: x509.Certificate, uuid: str, key_type: CertType = CertType.DEVICE) -> None:
+        """Record a certificate and claim its CN: while it is valid no other can. Failures are always raised.
+
+        Raises
+        ------
+        NotUniqueCertOwner
+            A valid certificate has claimed the name; of two that try at once, exactly one succeeds.
+        """
+        await self.write(operations.register(cert, uuid, key_type, claim_name=True).unit)
+
+    async def revoke_certificate(  # noqa: D102
+        self, serial_number: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified
+    ) -> tuple[bool, RevokeStatus]:
+        return await self._run(operations.revoke(serial_number, reason))
+
+    async def get_revoked_certificates(self) -> AsyncGenerator[RevokedRow, None]:  # noqa: D102
+        for row in await self._run(operations.get_revoked_certificates(self._crl_window)):
+            yield row
+
+    async def list_all(  # noqa: D102
+        self, status: str | None = None, key_type: str | CertType | None = None, limit: int = 100, offset: int = 0
+    ) -> list[CertificateRecord]:
+        return await self._run(operations.list_all(status, key_type, limit, offset))
+
+    async def get_expiring(self, within_days: int = 30) -> list[CertificateRecord]:  # noqa: D102
+        return await self._run(operations.get_expiring(within_days))
+
+    async def update_status_expired(self) -> int:  # noqa: D102
+        return await self._run(operations.update_status_expired())
+
+    async def delete_by_uuid(self, uuid: str) -> bool:  # noqa: D102
+        return await self._run(operations.delete_by_uuid(uuid))
+
+    async def _run(self, operation: Operation[_T]) -> _T:
+        try:
+            return await (self.write if operation.write else self.read)(operation.unit)
+        except (Conflict, RegistryUnavailable) as error:
+            return settle(operation, error, strict=self._strict, log=self._logger)

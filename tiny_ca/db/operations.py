@@ -1,0 +1,128 @@
+"""The documented methods of a registry, once for both handlers: which unit, with what, and what to say on failure."""
+
+# ruff: noqa: D103 - what each promises stands once, in BaseDB
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tiny_ca.db import queries
+from tiny_ca.db.const import RevokeStatus
+from tiny_ca.db.entries import CertificateEntry, common_name_of
+from tiny_ca.db.policy import Operation
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from sqlalchemy.orm import Session
+
+    from tiny_ca.const import CertType
+    from tiny_ca.db.entries import RevokedRow
+    from tiny_ca.db.models import CertificateRecord
+
+__all__ = [
+    "delete_by_uuid",
+    "get_by_name",
+    "get_by_serial",
+    "get_expiring",
+    "get_revoked_certificates",
+    "list_all",
+    "register",
+    "revoke",
+    "update_status_expired",
+]
+
+
+def get_by_serial(serial: int) -> Operation[CertificateRecord | None]:
+    return Operation(
+        name="get_by_serial", unit=lambda session: queries.certificate_by_serial(session, serial), on_failure=None
+    )
+
+
+def get_by_name(common_name: str) -> Operation[CertificateRecord | None]:
+    now = _now()
+    return Operation(
+        name="get_by_name",
+        unit=lambda session: queries.certificate_by_name(session, common_name, now=now),
+        on_failure=None,
+    )
+
+
+def register(cert: x509.Certificate, uuid: str, key_type: CertType, *, claim_name: bool = False) -> Operation[bool]:
+    common_name = common_name_of(cert)
+    if common_name is None:
+        message = f"certificate {cert.serial_number:x} has no common name (CN) in its subject, so it is not recorded"
+        raise IndexError(message)
+    now = _now()
+    entry = CertificateEntry.of(
+        cert, key_type=key_type, uuid=uuid, created_at=now, unique_name=common_name if claim_name else None
+    )
+
+    def unit(session: Session) -> bool:
+        queries.insert_certificates(session, [entry], now=now)
+        return True
+
+    return Operation(name="register_cert_in_db", unit=unit, on_failure=False, write=True)
+
+
+def revoke(serial: int, reason: x509.ReasonFlags) -> Operation[tuple[bool, RevokeStatus]]:
+    now = _now()
+
+    def unit(session: Session) -> tuple[bool, RevokeStatus]:
+        status = queries.revoke_valid(session, serial, reason, now=now)
+        return status is RevokeStatus.OK, status
+
+    return Operation(name="revoke_certificate", unit=unit, on_failure=(False, RevokeStatus.UNKNOWN_ERROR), write=True)
+
+
+def get_revoked_certificates(crl_window: timedelta | None) -> Operation[list[RevokedRow]]:
+    now = _now()
+    return Operation(
+        name="get_revoked_certificates",
+        unit=lambda session: queries.revoked_rows(session, now=now, crl_window=crl_window),
+        on_failure=[],
+    )
+
+
+def list_all(
+    status: str | None, key_type: str | CertType | None, limit: int, offset: int
+) -> Operation[list[CertificateRecord]]:
+    return Operation(
+        name="list_all",
+        unit=lambda session: queries.list_certificates(
+            session, status=status, key_type=key_type, limit=limit, offset=offset
+        ),
+        on_failure=[],
+    )
+
+
+def get_expiring(within_days: int) -> Operation[list[CertificateRecord]]:
+    now = _now()
+    return Operation(
+        name="get_expiring",
+        unit=lambda session: queries.expiring(session, now=now, within=timedelta(days=within_days)),
+        on_failure=[],
+    )
+
+
+def update_status_expired() -> Operation[int]:
+    now = _now()
+    return Operation(
+        name="update_status_expired",
+        unit=lambda session: queries.mark_expired(session, now=now),
+        on_failure=0,
+        write=True,
+    )
+
+
+def delete_by_uuid(uuid: str) -> Operation[bool]:
+    return Operation(
+        name="delete_by_uuid",
+        unit=lambda session: queries.delete_by_uuid(session, uuid),
+        on_failure=False,
+        write=True,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

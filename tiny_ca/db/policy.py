@@ -1,0 +1,73 @@
+"""What becomes of a failure: the one place where database errors turn into ours, or into the documented defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from tiny_ca.exc import Conflict, Invalid, RegistryUnavailable
+
+if TYPE_CHECKING:
+    import logging
+
+    from sqlalchemy.orm import Session
+
+__all__ = ["Operation", "settle", "translated"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[_T]):
+    """One documented method at work: what runs, whether it writes, and what a lenient handler answers on failure."""
+
+    name: str
+    unit: Callable[[Session], _T]
+    on_failure: _T
+    write: bool = False
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what the database and its driver raise as an exception of this library.
+
+    Raises
+    ------
+    Conflict
+        A constraint refused.
+    Invalid
+        A value that the database cannot hold, as a NUL in text.
+    RegistryUnavailable
+        Everything else: unreachable, locked, full, read-only, without tables.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        message = f"the registry refused: {_cause(error)}"
+        raise Conflict(message) from error
+    except DataError as error:
+        message = f"the registry cannot hold that value: {_cause(error)}"
+        raise Invalid(message) from error
+    # A driver that gets no connection raises an OSError, or its own TimeoutError, which is one.
+    except (DBAPIError, PoolTimeoutError, OSError) as error:
+        message = f"the registry is unavailable: {_cause(error)}"
+        raise RegistryUnavailable(message) from error
+
+
+def settle(operation: Operation[_T], error: Conflict | RegistryUnavailable, *, strict: bool, log: logging.Logger) -> _T:
+    """Raise the error if ``strict``, else log it and return what the documentation promises for a failure."""
+    if strict:
+        raise error
+    log.error("registry.%s failed: %s", operation.name, error.message, exc_info=error)
+    return operation.on_failure
+
+
+def _cause(error: Exception) -> str:
+    """Return the first line of the driver's text, never the statement with its values."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    return (str(origin) or type(origin).__name__).partition("\n")[0]

@@ -1,0 +1,128 @@
+"""Units of work on CRLs: give out a number with what the list must say, keep the signed list, find the newest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tiny_ca.db.entries import CRLSnapshot, RevokedRow
+from tiny_ca.db.models import CertificateRecord, CRLRecord, IssuerRecord
+from tiny_ca.exc import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.orm import Session
+
+    from tiny_ca.db.entries import CRLEntry
+
+__all__ = ["begin_crl", "latest_crl", "prune_crls", "record_crl", "revoked_rows"]
+
+
+def revoked_rows(
+    session: Session, *, now: datetime, crl_window: timedelta | None = None, issuer_id: str | None = None
+) -> list[RevokedRow]:
+    """Return the revoked certificates that have not expired, oldest revocation first.
+
+    ``crl_window`` leaves out what was revoked longer ago: RFC 5280 §3.3 does not allow that, callers of the library
+    asked for it. ``issuer_id`` None is every issuer.
+    """
+    conditions: list[ColumnElement[bool]] = [CertificateRecord.not_valid_after > now]
+    if crl_window is not None:
+        conditions.append(CertificateRecord.revocation_date > now - crl_window)
+    if issuer_id is not None:
+        conditions.append(CertificateRecord.issuer_id == issuer_id)
+    return _revoked(session, conditions)
+
+
+def begin_crl(session: Session, issuer_id: str, *, now: datetime) -> CRLSnapshot:
+    """Take the issuer's next CRL number and what a CRL with that number must say.
+
+    A number is spent even when its CRL is never signed: gaps are allowed, repeats are not (RFC 5280 §5.2.3).
+
+    Raises
+    ------
+    NotFound
+        No such issuer.
+    """
+    # 1. The UPDATE locks the issuer until the commit, so the next number is given out with a later snapshot, never an
+    #    earlier one: the CRL with the highest number always knows most. A clock that went back moves no CRL back.
+    whole_second = now.replace(microsecond=0)
+    allotted = session.execute(
+        update(IssuerRecord)
+        .where(IssuerRecord.id == issuer_id)
+        .values(
+            crl_number=IssuerRecord.crl_number + 1,
+            crl_this_update=case(
+                (IssuerRecord.crl_this_update > whole_second, IssuerRecord.crl_this_update), else_=whole_second
+            ),
+        )
+        .returning(IssuerRecord.crl_number, IssuerRecord.crl_this_update)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if allotted is None:
+        message = f"there is no issuer {issuer_id!r}"
+        raise NotFound(message)
+    number, this_update = allotted
+
+    # 2. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
+    conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
+    published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
+    if published is not None:
+        conditions.append(CertificateRecord.not_valid_after >= published)
+    return CRLSnapshot(
+        issuer_id=issuer_id,
+        number=number,
+        this_update=this_update or whole_second,
+        revoked=tuple(_revoked(session, conditions)),
+    )
+
+
+def record_crl(session: Session, entry: CRLEntry) -> None:
+    """Keep a signed CRL; the newest is the one with the highest number, in whatever order they arrive.
+
+    Raises
+    ------
+    Conflict
+        The issuer has a CRL with that number, or does not exist.
+    """
+    try:
+        session.connection().execute(insert(CRLRecord), asdict(entry))
+    except IntegrityError as error:
+        message = f"CRL {entry.number} of issuer {entry.issuer_id} was not kept: it exists, or its issuer does not"
+        raise Conflict(message) from error
+
+
+def latest_crl(session: Session, issuer_id: str) -> CRLRecord | None:
+    """Return the issuer's CRL with the highest number."""
+    return session.scalar(_newest(issuer_id))
+
+
+def prune_crls(session: Session, issuer_id: str, *, keep: int) -> int:
+    """Delete all but the newest ``keep`` (at least one) of the issuer; return how many went."""
+    oldest_kept = _newest(issuer_id).with_only_columns(CRLRecord.number).offset(max(keep, 1) - 1)
+    deleted = session.execute(
+        delete(CRLRecord)
+        .where(CRLRecord.issuer_id == issuer_id, CRLRecord.number < oldest_kept.scalar_subquery())
+        .returning(CRLRecord.number)
+        .execution_options(synchronize_session=False)
+    )
+    return len(deleted.all())
+
+
+def _revoked(session: Session, conditions: Iterable[ColumnElement[bool]]) -> list[RevokedRow]:
+    rows = session.execute(
+        select(CertificateRecord.serial_number, CertificateRecord.revocation_date, CertificateRecord.revocation_reason)
+        .where(CertificateRecord.revocation_date.is_not(None), *conditions)
+        .order_by(CertificateRecord.revocation_date, CertificateRecord.id)
+    )
+    return [RevokedRow(serial, date, reason or 0) for serial, date, reason in rows if date is not None]
+
+
+def _newest(issuer_id: str) -> Select[CRLRecord]:
+    return select(CRLRecord).where(CRLRecord.issuer_id == issuer_id).order_by(CRLRecord.number.desc()).limit(1)

@@ -1,0 +1,125 @@
+"""Units of work that revoke, hold and release."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from sqlalchemy import select, update
+
+from tiny_ca.db.const import CertificateStatus, RevokeStatus
+from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.exc import CertNotFound, Conflict, Invalid
+from tiny_ca.models.revocation import reason_code, reason_name
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from tiny_ca.db.entries import AuditEntry
+
+__all__ = ["revoke", "revoke_valid", "unhold"]
+
+_HOLD: Final = reason_code(x509.ReasonFlags.certificate_hold)
+_KEY_COMPROMISE: Final = reason_code(x509.ReasonFlags.key_compromise)
+
+
+def revoke(
+    session: Session, serial: int, reason: x509.ReasonFlags, *, now: datetime, audit: AuditEntry | None = None
+) -> CertificateRecord:
+    """Revoke, and return the record; with the reason already in force nothing changes and nothing is audited.
+
+    A later reason replaces ``certificateHold``, and ``keyCompromise`` replaces any; the date stays the first one.
+
+    Raises
+    ------
+    Invalid
+        ``removeFromCRL``, which only a delta CRL knows.
+    CertNotFound
+        No certificate with that serial.
+    Conflict
+        It has expired, or is revoked for a reason that this one may not replace.
+    """
+    # RFC 5280 §5.3.1: removeFromCRL is no reason to revoke; it says in a delta CRL that a hold was lifted.
+    if reason is x509.ReasonFlags.remove_from_crl:
+        message = "removeFromCRL revokes nothing; lift a certificateHold instead"
+        raise Invalid(message, field="reason", value="removeFromCRL")
+    record = _locked(session, serial)
+    code = reason_code(reason)
+    if record.revocation_date is not None and record.revocation_reason == code:
+        return record
+    if record.not_valid_after < now:
+        message = f"certificate {serial:x} expired at {record.not_valid_after.isoformat()}; only valid ones are revoked"
+        raise Conflict(message)
+    if record.revocation_date is not None and record.revocation_reason != _HOLD and code != _KEY_COMPROMISE:
+        in_force = reason_name(record.revocation_reason or 0)
+        message = f"certificate {serial:x} is revoked as {in_force}; only keyCompromise may replace that"
+        raise Conflict(message)
+    record.status = CertificateStatus.REVOKED.value
+    record.revocation_reason = code
+    record.revocation_date = record.revocation_date or now
+    record.unique_name = None
+    return _acted(session, record, audit)
+
+
+def unhold(session: Session, serial: int, *, now: datetime, audit: AuditEntry | None = None) -> CertificateRecord:
+    """Lift a ``certificateHold``, and return the record. The name it may have claimed is not claimed again.
+
+    Raises
+    ------
+    CertNotFound
+        No certificate with that serial.
+    Conflict
+        It is not on hold, or has expired.
+    """
+    record = _locked(session, serial)
+    if record.revocation_date is None or record.revocation_reason != _HOLD:
+        message = f"certificate {serial:x} is not on hold"
+        raise Conflict(message)
+    if record.not_valid_after < now:
+        message = f"certificate {serial:x} expired at {record.not_valid_after.isoformat()} while on hold"
+        raise Conflict(message)
+    record.status = CertificateStatus.VALID.value
+    record.revocation_reason = record.revocation_date = None
+    return _acted(session, record, audit)
+
+
+def revoke_valid(session: Session, serial: int, reason: x509.ReasonFlags, *, now: datetime) -> RevokeStatus:
+    """Revoke as BaseDB documents it: only what is stored as valid, and never twice."""
+    revoked = session.execute(
+        update(CertificateRecord)
+        .where(
+            CertificateRecord.serial_number == str(serial), CertificateRecord.status == CertificateStatus.VALID.value
+        )
+        .values(
+            status=CertificateStatus.REVOKED.value,
+            revocation_reason=reason_code(reason),
+            revocation_date=now,
+            unique_name=None,
+        )
+        .returning(CertificateRecord.id)
+        .execution_options(synchronize_session=False)
+    )
+    return RevokeStatus.NOT_FOUND if revoked.one_or_none() is None else RevokeStatus.OK
+
+
+def _locked(session: Session, serial: int) -> CertificateRecord:
+    # On SQLite FOR UPDATE is nothing and need not be more: the transaction began IMMEDIATE, it is the only writer.
+    record = session.scalar(
+        select(CertificateRecord)
+        .where(CertificateRecord.serial_number == str(serial))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if record is None:
+        message = f"there is no certificate with serial number {serial:x}"
+        raise CertNotFound(message)
+    return record
+
+
+def _acted(session: Session, record: CertificateRecord, audit: AuditEntry | None) -> CertificateRecord:
+    session.flush()
+    insert_audit(session, [] if audit is None else [audit])
+    return record

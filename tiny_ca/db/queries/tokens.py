@@ -1,0 +1,39 @@
+"""Units of work on API tokens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tiny_ca.db.models import TokenRecord
+from tiny_ca.db.queries.audit import insert_audit
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tiny_ca.db.entries import AuditEntry, TokenEntry
+
+__all__ = ["put_token", "token_by_hash"]
+
+
+def put_token(session: Session, entry: TokenEntry, *, audit: AuditEntry | None = None) -> None:
+    """Keep the token, in place of the one with its id: replicas that start together all put the admin's."""
+    row = asdict(entry)
+    changes = {name: value for name, value in row.items() if name not in {"id", "created_at"}}
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(
+            postgresql.insert(TokenRecord).values(row).on_conflict_do_update(index_elements=["id"], set_=changes)
+        )
+    else:
+        session.execute(
+            sqlite.insert(TokenRecord).values(row).on_conflict_do_update(index_elements=["id"], set_=changes)
+        )
+    insert_audit(session, [] if audit is None else [audit])
+
+
+def token_by_hash(session: Session, token_sha256: str) -> TokenRecord | None:
+    """Return the token with this SHA-256 (lower-case hex), expired or not: that is the caller's to judge."""
+    return session.scalar(select(TokenRecord).where(TokenRecord.token_sha256 == token_sha256))
