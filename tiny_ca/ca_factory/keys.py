@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tiny_ca.exc import Invalid
+from tiny_ca.models.key_spec import KeySpec
 
 __all__ = [
     "EC_CURVES",
@@ -65,47 +65,6 @@ _MLDSA_PUBLIC: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KeySpec:
-    """A kind of key: ``rsa`` with ``size`` in bits, ``ec`` with ``curve``, ``ed25519``, ``mldsa`` with ``parameter_set``."""
-
-    algorithm: str
-    size: int | None = None
-    curve: str | None = None
-    parameter_set: str | None = None
-
-    def __str__(self) -> str:
-        match self.algorithm:
-            case "rsa":
-                return f"RSA-{self.size}"
-            case "ec":
-                return f"EC {self.curve}"
-            case "mldsa":
-                return str(self.parameter_set)
-            case _:
-                return "Ed25519"
-
-    @classmethod
-    def rsa(cls, size: int) -> KeySpec:
-        """RSA with a modulus of ``size`` bits."""
-        return cls("rsa", size=size)
-
-    @classmethod
-    def ec(cls, curve: str = "P-256") -> KeySpec:
-        """ECDSA over the curve with this NIST name."""
-        return cls("ec", curve=curve)
-
-    @classmethod
-    def ed25519(cls) -> KeySpec:
-        """Ed25519 (RFC 8410)."""
-        return cls("ed25519")
-
-    @classmethod
-    def mldsa(cls, parameter_set: str = "ML-DSA-65") -> KeySpec:
-        """ML-DSA (FIPS 204, RFC 9881)."""
-        return cls("mldsa", parameter_set=parameter_set)
-
-
 def generate_private_key(spec: KeySpec) -> PrivateKey:
     """Make a private key of this kind. RSA-4096 takes seconds: never on an event loop.
 
@@ -136,7 +95,8 @@ def generate_private_key(spec: KeySpec) -> PrivateKey:
                 )
             return kind.generate()
         case other:
-            raise _unsupported(spec, f"key algorithms are rsa, ec, ed25519 and mldsa, got {other!r}")
+            message = f"key algorithms are rsa, ec, ed25519 and mldsa, got {other!r}"
+            raise Invalid(message, field="key", value=other)
 
 
 def key_spec(public_key: object) -> KeySpec | None:

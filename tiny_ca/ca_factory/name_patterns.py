@@ -8,13 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, dns_name
+from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, dns_name, email_address
 from tiny_ca.exc import Invalid
 
 __all__ = ["NamePatterns"]
 
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-_CLIMBS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$|\?|#)", re.IGNORECASE)
+# A slash or backslash may come percent-encoded: some servers decode it before they resolve dots.
+_CLIMBS = re.compile(r"(^|[/\\]|%2f|%5c)(\.|%2e){1,2}([/\\?#]|%2f|%5c|$)", re.IGNORECASE)
+# The host as ``names.uri`` takes it, with an optional wildcard or port; the path without further stars or blanks.
+_URI_PATTERN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[A-Za-z0-9_.-]+(?::[0-9]+)?|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?|\*)((?:/[^*\s]*\*?)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +113,30 @@ def _email_covers(pattern: str, mailbox: str) -> bool:
 
 
 def _dns_pattern(pattern: str, *, field: str) -> str:
-    name = pattern.lower()
-    if name == "*":
-        return name
+    if pattern == "*":
+        return pattern
+    if not pattern.startswith("*."):
+        return dns_name(pattern, field=field)
     # ``*.x`` as a pattern may stand over a single label (``*.internal``), which no wildcard name may.
-    return "*." + dns_name(name[2:], field=field) if name.startswith("*.") else dns_name(name, field=field)
+    domain = pattern.removeprefix("*.")
+    if "*" in domain:
+        message = f"{pattern!r} is no DNS pattern: a '*' only stands first, for every depth below the rest"
+        raise Invalid(message, field=field, value=pattern)
+    return "*." + dns_name(domain, field=field)
 
 
 def _network(pattern: str) -> IPNetwork:
     try:
         return ipaddress.ip_network(pattern)
     except ValueError as error:
-        raise Invalid(f"{pattern!r} is no network such as '10.0.0.0/8': {error}", field="ip_ranges", value=pattern) from error
+        message = f"{pattern!r} is no network such as '10.0.0.0/8': {error}"
+        raise Invalid(message, field="ip_ranges", value=pattern) from error
 
 
 def _uri_pattern(pattern: str) -> str:
     if pattern == "*":
         return pattern
-    found = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([^/*\s]+|\*\.[^/*\s]+|\*)((?:/[^*\s]*\*?)?)", pattern)
+    found = _URI_PATTERN.fullmatch(pattern)
     if not found:
         message = f"{pattern!r} is no URI pattern such as 'spiffe://*.example.org/ns/*'"
         raise Invalid(message, field="uris", value=pattern)
@@ -140,4 +151,6 @@ def _email_pattern(pattern: str) -> str:
     if not at:
         message = f"{pattern!r} is no e-mail pattern such as 'a@example.org' or '@example.org'"
         raise Invalid(message, field="emails", value=pattern)
-    return f"{local}@{_dns_pattern(domain, field='emails')}"
+    if local:
+        return email_address(pattern, field="emails")
+    return f"@{_dns_pattern(domain, field='emails')}"

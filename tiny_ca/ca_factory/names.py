@@ -32,7 +32,12 @@ _MAX_EMAIL_LENGTH: Final = 254
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # RFC 5321 §4.1.2 Dot-string; a Quoted-string local part is refused, nobody has one and parsers disagree on it.
 _LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[!-~]+")
+# RFC 3986 §2: what is not listed here is percent-encoded. A backslash above all: browsers read it as a slash.
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
+# A registered name is looser than a DNS name: SPIFFE trust domains may hold an underscore.
+_URI_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+# WHATWG URL §3.5: a host whose last label is a number, decimal or hexadecimal, is an IPv4 address to every browser.
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,15 @@ class AlternativeNames:
         }
         for name in extension:
             if type(name) not in kinds:
-                message = f"a {type(name).__name__} as subject alternative name is not supported; use DNS, IP, URI or e-mail"
+                message = (
+                    f"a {type(name).__name__} as subject alternative name is not supported; use DNS, IP, URI or e-mail"
+                )
                 raise Invalid(message, field=field, value=type(name).__name__)
             kinds[type(name)].append(name)
         dns, ip, uris, emails = kinds.values()
         return cls.parse(
             dns=[str(name.value) for name in dns],
-            ip=[_plain_address(name.value, field=field) for name in ip],
+            ip=[_plain_address(name.value, field=f"{field}.san_ip") for name in ip],
             uris=[str(name.value) for name in uris],
             emails=[str(name.value) for name in emails],
             prefix=f"{field}.san_",
@@ -106,12 +113,19 @@ class AlternativeNames:
 
     def with_host(self, host: str | IPAddress) -> AlternativeNames:
         """These names and one more host name or address, unless it is there already."""
-        if isinstance(host, str):
-            return AlternativeNames(_unique((*self.dns, host)), self.ip, self.uri, self.email)
-        return AlternativeNames(self.dns, _unique((*self.ip, host)), self.uri, self.email)
+        return self.merged(AlternativeNames(dns=(host,)) if isinstance(host, str) else AlternativeNames(ip=(host,)))
+
+    def merged(self, other: AlternativeNames) -> AlternativeNames:
+        """These names and the other ones, each once."""
+        return AlternativeNames(
+            dns=_unique((*self.dns, *other.dns)),
+            ip=_unique((*self.ip, *other.ip)),
+            uri=_unique((*self.uri, *other.uri)),
+            email=_unique((*self.email, *other.email)),
+        )
 
     def general_names(self) -> list[x509.GeneralName]:
-        """The names as RFC 5280 GeneralNames, in a fixed order of kinds."""
+        """Return the names as RFC 5280 GeneralNames, in a fixed order of kinds."""
         return [
             *map(x509.DNSName, self.dns),
             *map(x509.IPAddress, self.ip),
@@ -129,6 +143,7 @@ class AlternativeNames:
         ]
 
     def __len__(self) -> int:
+        """Return how many names there are, of all kinds."""
         return len(self.dns) + len(self.ip) + len(self.uri) + len(self.email)
 
 
@@ -140,28 +155,17 @@ def dns_name(value: str, *, field: str) -> str:
     Invalid
         Not a DNS name; for an internationalised one the message names the A-label to send instead.
     """
-    name = value.lower().removesuffix(".")
-    if not name.isascii():
+    # Before lower(): that makes ASCII of some letters which are not, such as the Kelvin sign.
+    if not value.isascii():
         raise Invalid(_u_label_message(value), field=field, value=value)
-    wildcard, _, rest = name.partition(".") if name.startswith("*") else ("", "", name)
-    if wildcard not in ("", "*") or "*" in rest or (wildcard and "." not in rest):
-        message = f"{value!r} is no valid wildcard: one '*' as the whole first label, over at least two labels"
-        raise Invalid(message, field=field, value=value)
+    name = value.lower().removesuffix(".")
     if not name or len(name) > _MAX_DNS_LENGTH:
-        raise Invalid(
-            f"a DNS name has 1 to {_MAX_DNS_LENGTH} characters, got {len(name)}: {_shown(value)}",
-            field=field,
-            value=value,
-        )
-    labels = rest.split(".")
+        message = f"a DNS name has 1 to {_MAX_DNS_LENGTH} characters, got {len(name)}: {_shown(value)}"
+        raise Invalid(message, field=field, value=value)
+    labels = _host_part(name, value, field).split(".")
     for label in labels:
-        if not _LABEL.fullmatch(label):
-            raise Invalid(f"{_shown(value)} is no DNS name: label {_shown(label)} is not 1 to 63 letters, digits and "
-                          "inner hyphens", field=field, value=value)
-        if label[2:4] == "--":
-            _check_a_label(label, value, field)
-    # WHATWG URL §3.5: a host whose last label is a number is an IPv4 address to every browser.
-    if labels[-1].isdigit():
+        _check_label(label, value, field)
+    if _NUMBER.fullmatch(labels[-1]):
         message = f"{_shown(value)} is no DNS name: its last label is a number; send an address as IP"
         raise Invalid(message, field=field, value=value)
     return name
@@ -204,6 +208,12 @@ def uri(value: str, *, field: str) -> str:
         raise Invalid(f"{_shown(value)} is no URI: {error}", field=field, value=value) from error
     if not host or parts.username is not None:
         message = f"{_shown(value)} must name a host and no user"
+        raise Invalid(message, field=field, value=value)
+    # RFC 5280 §4.2.1.6: the authority holds a domain name or an address.
+    if ":" in host:
+        ip_address(host, field=field)
+    elif not _URI_HOST.fullmatch(host):
+        message = f"{_shown(value)} has the host {_shown(host)}, which is neither a DNS name nor an address"
         raise Invalid(message, field=field, value=value)
     return value
 
@@ -248,6 +258,27 @@ def _plain_address(value: object, *, field: str) -> IPAddress:
     return value
 
 
+def _host_part(name: str, value: str, field: str) -> str:
+    """Return the name without the ``*.`` of a wildcard."""
+    if "*" not in name:
+        return name
+    wildcard, _, rest = name.partition(".")
+    if wildcard != "*" or "*" in rest or "." not in rest:
+        message = f"{_shown(value)} is no valid wildcard: one '*' as the whole first label, over at least two labels"
+        raise Invalid(message, field=field, value=value)
+    return rest
+
+
+def _check_label(label: str, value: str, field: str) -> None:
+    if not _LABEL.fullmatch(label):
+        message = (
+            f"{_shown(value)} is no DNS name: label {_shown(label)} is not 1 to 63 letters, digits and inner hyphens"
+        )
+        raise Invalid(message, field=field, value=value)
+    if label[2:4] == "--":
+        _check_a_label(label, value, field)
+
+
 def _check_a_label(label: str, value: str, field: str) -> None:
     try:
         idna.ulabel(label)
@@ -257,8 +288,11 @@ def _check_a_label(label: str, value: str, field: str) -> None:
 
 
 def _u_label_message(value: str) -> str:
+    if len(value) > _MAX_DNS_LENGTH:
+        return f"a DNS name has 1 to {_MAX_DNS_LENGTH} characters, got {len(value)}: {_shown(value)}"
+    wildcard = "*." if value.startswith("*.") else ""
     try:
-        a_label = idna.encode(value.removesuffix("."), uts46=True).decode("ascii")
+        a_label = wildcard + idna.encode(value.removeprefix(wildcard).removesuffix("."), uts46=True).decode("ascii")
     except idna.IDNAError as error:
         return f"{_shown(value)} is no DNS name: {error}"
     return f"{_shown(value)} is not ASCII; send its A-label {a_label!r}"

@@ -74,7 +74,7 @@ class AsyncDBHandler(BaseDB):
     ) -> None:
         self._db = DatabaseManager(db_url, create_all, settings=settings)
         self._logger = logger or DEFAULT_LOGGER
-        self._strict = strict
+        self.strict = strict
         self._crl_window = crl_window
 
     @property
@@ -152,4 +152,4 @@ class AsyncDBHandler(BaseDB):
         try:
             return await (self.write if operation.write else self.read)(operation.unit)
         except (Conflict, RegistryUnavailable) as error:
-            return settle(operation, error, strict=self._strict, log=self._logger)
+            return settle(operation, error, strict=self.strict, log=self._logger)

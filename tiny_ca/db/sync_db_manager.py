@@ -73,7 +73,7 @@ class SyncDBHandler(BaseDB):
     ) -> None:
         self._db = DatabaseManager(db_url, create_all, settings=settings)
         self._logger = logger or DEFAULT_LOGGER
-        self._strict = strict
+        self.strict = strict
         self._crl_window = crl_window
 
     @property
@@ -146,4 +146,4 @@ class SyncDBHandler(BaseDB):
         try:
             return (self.write if operation.write else self.read)(operation.unit)
         except (Conflict, RegistryUnavailable) as error:
-            return settle(operation, error, strict=self._strict, log=self._logger)
+            return settle(operation, error, strict=self.strict, log=self._logger)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import AuditEntry, TokenEntry
 
-__all__ = ["put_token", "token_by_hash"]
+__all__ = ["put_token", "token_by_hash", "token_by_id"]
 
 
 def put_token(session: Session, entry: TokenEntry, *, audit: AuditEntry | None = None) -> None:
@@ -37,3 +37,8 @@ def put_token(session: Session, entry: TokenEntry, *, audit: AuditEntry | None =
 def token_by_hash(session: Session, token_sha256: str) -> TokenRecord | None:
     """Return the token with this SHA-256 (lower-case hex), expired or not: that is the caller's to judge."""
     return session.scalar(select(TokenRecord).where(TokenRecord.token_sha256 == token_sha256))
+
+
+def token_by_id(session: Session, token_id: str) -> TokenRecord | None:
+    """Return the token with this id, expired or not."""
+    return session.get(TokenRecord, token_id)

@@ -1,0 +1,45 @@
+"""``/healthz``, ``/readyz``, ``/metrics``: for probes and monitoring, without a token."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from app.api.schemas import ReadyAnswer
+from app.dependencies import Running
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", response_class=PlainTextResponse, summary="The process lives")
+async def healthz() -> Response:
+    """Asks nobody; that is ``/readyz``."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get(
+    "/readyz",
+    response_model=ReadyAnswer,
+    responses={503: {"model": ReadyAnswer, "description": "Something that issuing needs is missing."}},
+    summary="It can issue now",
+)
+async def readyz(service: Running) -> Response:
+    """Database, migrations, a test signature, fresh CRLs, an issuer that lasts, jobs that run."""
+    report = await service.readiness.report()
+    status = 200 if report.ready else 503
+    headers = {"Cache-Control": "no-store"} | ({} if report.ready else {"Retry-After": "1"})
+    return JSONResponse({"ready": report.ready, "checks": report.checks}, status, headers)
+
+
+@router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus text")
+async def metrics(service: Running) -> Response:
+    """Counters and histograms of this process."""
+    for issuer in service.issuers.all:
+        service.metrics.issuer_not_after.labels(issuer.id).set(issuer.not_valid_after.timestamp())
+        crl = service.crls.peek(issuer.id)
+        if crl is not None:
+            service.metrics.crl_this_update.labels(issuer.id).set(crl.this_update.timestamp())
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,313 @@
+"""The bodies of requests and answers, as they stand in the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from app.services.lifecycle import Wish
+from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
+from tiny_ca.ca_factory.names import AlternativeNames, host_name
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.ca_factory.subject import checked_subject
+from tiny_ca.const import CertType
+from tiny_ca.db.const import CertificateStatus
+from tiny_ca.exc import Invalid
+from tiny_ca.models.key_spec import KeySpec
+from tiny_ca.utils.duration import parse_duration
+
+__all__ = [
+    "CertificateAnswer",
+    "CertificatePage",
+    "CertificateView",
+    "IssueFromConfig",
+    "IssueFromCSR",
+    "KeyWish",
+    "Problem",
+    "ReadyAnswer",
+    "RevokeRequest",
+    "StatusAnswer",
+    "rfc3339",
+]
+
+_MAX_NAMES_SENT = 1000  # past this the list is not even read; the limit of a certificate is told by the names' own room
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC with ``Z``, in whole seconds where it has no fraction (RFC 3339 §5.6)."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+
+
+def _lifetime(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('write a lifetime as text, such as "24h"')  # noqa: TRY004  # pydantic takes ValueError
+    try:
+        return parse_duration(value, field="lifetime")
+    except Invalid as error:
+        raise ValueError(error.message) from None
+
+
+def _certificate_type(value: object) -> CertType:
+    for kind in CertType:
+        if isinstance(value, str) and value.upper() in {kind.value, kind.name}:
+            return kind
+    raise ValueError(f"one of {', '.join(kind.value for kind in CertType)}")
+
+
+Lifetime = Annotated[
+    timedelta,
+    BeforeValidator(_lifetime, json_schema_input_type=str),
+    Field(description="A number with s, m, h, d or w.", examples=["24h"]),
+]
+CertificateTypeName = Annotated[
+    CertType, BeforeValidator(_certificate_type, json_schema_input_type=Literal["USR", "SVC", "DEV", "INT"])
+]
+Name = Annotated[str, Field(max_length=2048)]
+Names = Annotated[list[Name], Field(max_length=_MAX_NAMES_SENT)]
+
+
+class _Request(BaseModel):
+    # A mistyped "lifetme" must not give a long-lived certificate.
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class _CommonWish(_Request):
+    profile: str | None = Field(default=None, max_length=64, examples=["server"])
+    issuer_id: str | None = Field(default=None, max_length=64)
+    lifetime: Lifetime | None = None
+    days_valid: int | None = Field(default=None, ge=1, le=3_650_000)
+    valid_from: AwareDatetime | None = None
+    serial_type: CertificateTypeName | None = None
+    san_dns: Names | None = Field(default=None, examples=[["app.example.org"]])
+    san_ip: Names | None = Field(default=None, examples=[["10.1.2.3"]])
+    san_uri: Names | None = None
+    san_email: Names | None = None
+
+    @model_validator(mode="after")
+    def _one_lifetime(self) -> Self:
+        if self.lifetime is not None and self.days_valid is not None:
+            raise ValueError("give lifetime or days_valid, not both")
+        return self
+
+    def names(self) -> AlternativeNames | None:
+        """The names in these fields, None where there are none of the fields."""
+        given = (self.san_dns, self.san_ip, self.san_uri, self.san_email)
+        if all(names is None for names in given):
+            return None
+        return AlternativeNames.parse(
+            dns=self.san_dns or (), ip=self.san_ip or (), uris=self.san_uri or (), emails=self.san_email or ()
+        )
+
+    def wish(self) -> Wish:
+        """All that does not concern the subject or the key."""
+        return Wish(
+            profile=self.profile,
+            issuer_id=self.issuer_id,
+            lifetime=self.lifetime_asked,
+            valid_from=self.valid_from,
+            names=self.names(),
+            certificate_type=self.serial_type,
+        )
+
+    @property
+    def lifetime_asked(self) -> timedelta | None:
+        """The lifetime, in whichever of the two fields it was given."""
+        return timedelta(days=self.days_valid) if self.days_valid is not None else self.lifetime
+
+
+class IssueFromCSR(_CommonWish):
+    """A CSR, and what it cannot say itself. ``san_*`` fields, where given, replace the CSR's names."""
+
+    csr: str = Field(max_length=65536, examples=["-----BEGIN CERTIFICATE REQUEST-----\n…"])
+
+
+class KeyWish(_Request):
+    """The key to be made: RSA with ``size``, EC with ``curve``, ML-DSA with ``parameter_set``, or Ed25519."""
+
+    algorithm: Literal["rsa", "ec", "ed25519", "mldsa"]
+    size: Literal[2048, 3072, 4096, 8192] | None = None
+    curve: Literal["P-256", "P-384", "P-521"] | None = None
+    parameter_set: Literal["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"] | None = None
+
+    @model_validator(mode="after")
+    def _detail_fits(self) -> Self:
+        details = {"rsa": "size", "ec": "curve", "mldsa": "parameter_set"}
+        for algorithm, detail in details.items():
+            if algorithm != self.algorithm and getattr(self, detail) is not None:
+                raise ValueError(f"{detail} belongs to {algorithm} keys, not to {self.algorithm}")
+        return self
+
+    def spec(self) -> KeySpec:
+        """The kind of key, with what is usual where no detail was given."""
+        match self.algorithm:
+            case "rsa":
+                return KeySpec.rsa(self.size or 2048)
+            case "ec":
+                return KeySpec.ec(self.curve or next(iter(EC_CURVES)))
+            case "mldsa":
+                return KeySpec.mldsa(self.parameter_set or list(MLDSA_PARAMETER_SETS)[1])
+            case "ed25519":
+                return KeySpec.ed25519()
+
+
+class IssueFromConfig(_CommonWish):
+    """What a certificate shall say; the service makes the key and returns it once."""
+
+    common_name: str | None = Field(default=None, min_length=1, max_length=64, examples=["app.example.org"])
+    organization: str | None = Field(default=None, min_length=1, max_length=64)
+    organizational_unit: str | None = Field(default=None, min_length=1, max_length=64)
+    country: str | None = Field(default=None, min_length=2, max_length=2)
+    state: str | None = Field(default=None, min_length=1, max_length=128)
+    locality: str | None = Field(default=None, min_length=1, max_length=128)
+    email: str | None = Field(default=None, min_length=3, max_length=254)
+    is_server_cert: bool | None = None
+    is_client_cert: bool | None = None
+    key: KeyWish | None = None
+    key_size: Literal[2048, 3072, 4096, 8192] | None = Field(default=None, description="Of an RSA key, in bits.")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.key is not None and self.key_size is not None:
+            raise ValueError("give key or key_size, not both")
+        return self
+
+    def request(self) -> CertificateRequest:
+        """The request that these fields make, its key still to be made."""
+        subject = (
+            (NameOID.COUNTRY_NAME, self.country),
+            (NameOID.STATE_OR_PROVINCE_NAME, self.state),
+            (NameOID.LOCALITY_NAME, self.locality),
+            (NameOID.ORGANIZATION_NAME, self.organization),
+            (NameOID.ORGANIZATIONAL_UNIT_NAME, self.organizational_unit),
+            (NameOID.COMMON_NAME, self.common_name),
+        )
+        names = self.names() or AlternativeNames()
+        if self.email is not None:  # RFC 5280 §4.1.2.6: new certificates have it in the SAN, not in the subject
+            names = names.merged(AlternativeNames.parse(emails=[self.email], prefix=""))
+        return CertificateRequest(
+            subject=checked_subject((oid, value) for oid, value in subject if value is not None),
+            names=names,
+            public_key=None,
+            key_spec=self._key_spec(),
+            lifetime=self.lifetime_asked,
+            valid_from=self.valid_from,
+            certificate_type=self.serial_type,
+            extended_key_usage=self._usages(),
+        )
+
+    @property
+    def default_profile(self) -> str:
+        """The profile that the two flags ask for where none is named; a server's, unless it says otherwise."""
+        server = self.is_server_cert if self.is_server_cert is not None else not self.is_client_cert
+        if server:
+            return "peer" if self.is_client_cert else "server"
+        return "client"
+
+    def _usages(self) -> tuple[ObjectIdentifier, ...] | None:
+        if self.is_server_cert is None and self.is_client_cert is None:
+            return None
+        asked = (
+            (self.is_server_cert, ExtendedKeyUsageOID.SERVER_AUTH),
+            (self.is_client_cert, ExtendedKeyUsageOID.CLIENT_AUTH),
+        )
+        return tuple(usage for wanted, usage in asked if wanted) or None
+
+    def _key_spec(self) -> KeySpec:
+        if self.key is not None:
+            return self.key.spec()
+        return KeySpec.rsa(self.key_size) if self.key_size is not None else KeySpec.ec("P-256")
+
+
+class RevokeRequest(_Request):
+    """Why; the names are those of RFC 5280 §5.3.1."""
+
+    reason: str = Field(default="unspecified", max_length=64, examples=["keyCompromise"])
+
+
+class PublicKeyView(BaseModel):
+    """Which kind of key a certificate is for."""
+
+    algorithm: str = Field(examples=["ec"])
+    size: int | None = Field(default=None, description="RSA: bits.")
+    curve: str | None = Field(default=None, examples=["P-256"])
+    parameter_set: str | None = Field(default=None, description="ML-DSA.")
+
+
+class CertificateView(BaseModel):
+    """One certificate on record."""
+
+    serial_number: str = Field(description="Lower-case hex.", examples=["53560a1b"])
+    status: CertificateStatus
+    profile: str | None
+    issuer_id: str | None
+    requester: str | None
+    subject: str = Field(examples=["CN=app.example.org"])
+    common_name: str | None
+    san: list[str] = Field(examples=[["app.example.org", "10.1.2.3"]])
+    key_type: str = Field(description="Category: CA, USR, SVC, DEV, INT.")
+    public_key: PublicKeyView
+    not_valid_before: Moment
+    not_valid_after: Moment
+    fingerprint_sha256: str = Field(description="Of the certificate's DER, lower-case hex.")
+    spki_sha256: str = Field(description="Of the SubjectPublicKeyInfo, lower-case hex.")
+    revocation_date: Moment | None = None
+    revocation_reason: str | None = None
+    certificate: str = Field(description="PEM.")
+
+
+class CertificateAnswer(CertificateView):
+    """One certificate with the CAs above it: issuing CA first, root last."""
+
+    chain: list[str]
+    private_key: str | None = Field(default=None, description="PEM, PKCS#8; only where the service made it, only once.")
+
+
+class CertificatePage(BaseModel):
+    """One page, newest first; ``next_cursor`` asks for the one after it."""
+
+    items: list[CertificateView]
+    next_cursor: str | None
+
+
+class StatusAnswer(BaseModel):
+    """What is known of a serial number; ``unknown`` is an answer too."""
+
+    serial_number: str
+    status: CertificateStatus
+    revocation_date: Moment | None = None
+    revocation_reason: str | None = None
+
+
+class ReadyAnswer(BaseModel):
+    """Whether a certificate could be issued now, and each thing that takes."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+class FieldProblem(BaseModel):
+    """One wrong field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457, with the request's id."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:tiny-ca:error:forbidden"])
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    rule: str | None = Field(default=None, description="403: the constraint that refused.")
+    value: Any = Field(default=None, description="403: what offended it.")
+    errors: list[FieldProblem] | None = None

@@ -1,0 +1,123 @@
+"""Records as the API shows them, in each of the forms an answer can have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.responses import JSONResponse, Response
+
+from app.api.schemas import rfc3339
+from tiny_ca.ca_factory.keys import PrivateKey, key_spec
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.db.const import CertificateStatus
+from tiny_ca.models.revocation import reason_name
+
+__all__ = ["CHAIN", "DER", "FORMS", "JSON", "certificate_response", "certificate_view", "status_of"]
+
+JSON: Final = "application/json"
+CHAIN: Final = "application/pem-certificate-chain"
+DER: Final = "application/pkix-cert"
+FORMS: Final = (JSON, CHAIN, DER)
+
+
+class CertificateFacts(Protocol):
+    """What an entry about to be recorded and a record that was read have in common."""
+
+    serial_number: Any
+    common_name: Any
+    not_valid_before: Any
+    not_valid_after: Any
+    key_type: Any
+    certificate_pem: Any
+    fingerprint_sha256: Any
+    spki_sha256: Any
+    issuer_id: Any
+    profile: Any
+    requester: Any
+
+
+def status_of(facts: CertificateFacts, now: datetime) -> CertificateStatus:
+    """The state by the clock and the revocation date, whatever the stored status says."""
+    if getattr(facts, "revocation_date", None) is not None:
+        return CertificateStatus.REVOKED
+    return CertificateStatus.EXPIRED if facts.not_valid_after < now else CertificateStatus.VALID
+
+
+def certificate_view(facts: CertificateFacts, certificate: x509.Certificate) -> dict[str, Any]:
+    """The fields of ``CertificateView``."""
+    revoked_at = getattr(facts, "revocation_date", None)
+    reason = getattr(facts, "revocation_reason", None)
+    spec = key_spec(certificate.public_key())
+    return {
+        "serial_number": f"{int(facts.serial_number):x}",
+        "status": status_of(facts, datetime.now(UTC)).value,
+        "profile": facts.profile,
+        "issuer_id": facts.issuer_id,
+        "requester": facts.requester,
+        "subject": certificate.subject.rfc4514_string(),
+        "common_name": facts.common_name,
+        "san": _names(certificate),
+        "key_type": facts.key_type,
+        "public_key": {
+            "algorithm": spec.algorithm if spec else "unknown",
+            "size": spec and spec.size,
+            "curve": spec and spec.curve,
+            "parameter_set": spec and spec.parameter_set,
+        },
+        "not_valid_before": rfc3339(facts.not_valid_before),
+        "not_valid_after": rfc3339(facts.not_valid_after),
+        "fingerprint_sha256": facts.fingerprint_sha256,
+        "spki_sha256": facts.spki_sha256,
+        "revocation_date": rfc3339(revoked_at) if revoked_at else None,
+        "revocation_reason": reason_name(reason) if revoked_at and reason is not None else None,
+        "certificate": facts.certificate_pem,
+    }
+
+
+def certificate_response(  # noqa: PLR0913  # what an answer can hold
+    form: str,
+    facts: CertificateFacts,
+    certificate: x509.Certificate,
+    above: Sequence[x509.Certificate],
+    *,
+    private_key: PrivateKey | None = None,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """One certificate in the form that was asked for; ``above`` is its chain, root last."""
+    key_pem = None if private_key is None else _key_pem(private_key)
+    # What held a private key is in no cache.
+    sent = {**(headers or {}), "Cache-Control": "no-store"}
+    if form == DER:
+        return Response(certificate.public_bytes(Encoding.DER), status, sent, DER)
+    if form == CHAIN:
+        return Response((key_pem or "") + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
+    body = certificate_view(facts, certificate)
+    body["chain"] = [_pem(authority) for authority in above]
+    if key_pem is not None:
+        body["private_key"] = key_pem
+    return JSONResponse(body, status, sent)
+
+
+def _pem_chain(facts: CertificateFacts, above: Sequence[x509.Certificate]) -> str:
+    return "".join([str(facts.certificate_pem), *map(_pem, above)])
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _key_pem(private_key: PrivateKey) -> str:
+    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [value for _, value in AlternativeNames.from_extension(extension, field="san").items()]

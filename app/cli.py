@@ -1,0 +1,137 @@
+"""``tiny-ca``: what an operator types. One line and an exit code for each error; 2 where the settings are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from app.logs import configure_logging
+from app.main import open_ca
+from app.server import serve as run_server
+from app.services.secrets import ADMIN_TOKEN_FILE, PASSPHRASE_FILE
+from app.settings import Settings, SettingsError, load_settings
+from tiny_ca.exc import TinyCAError
+
+__all__ = ["main"]
+
+_WRONG_SETTINGS: Final = 2
+_FAILED: Final = 1
+
+cli = typer.Typer(
+    name="tiny-ca",
+    help="A certificate authority as a service.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show a secret
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_output = Console(highlight=False, soft_wrap=True)
+
+DataDir = Annotated[Path | None, typer.Option(help="Database, passphrase and admin token. [TINY_CA_DATA_DIR, ./data]")]
+PublicUrl = Annotated[str | None, typer.Option(help="What AIA and CDP in certificates start with.")]
+
+
+@cli.command()
+def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [TINY_CA_HOST, 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [TINY_CA_PORT, 8000]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes. [TINY_CA_WORKERS, 1]")] = None,
+    data_dir: DataDir = None,
+    database_url: Annotated[str | None, typer.Option(help="SQLite in the data folder unless set.")] = None,
+    public_url: PublicUrl = None,
+    profiles_file: Annotated[Path | None, typer.Option(help="Profiles, TOML.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain for HTTPS, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    behind_proxy: Annotated[bool | None, typer.Option("--behind-proxy", help="A proxy in front does TLS.")] = None,
+) -> None:
+    """Start the service; on a first run, make its CA first."""
+    settings = _settings(
+        host=host,
+        port=port,
+        workers=workers,
+        data_dir=data_dir,
+        database_url=database_url,
+        public_url=public_url,
+        profiles_file=profiles_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        behind_proxy=behind_proxy,
+    )
+    raise typer.Exit(_guarded(lambda: run_server(settings, lambda port: _announce(settings, port))))
+
+
+@cli.command()
+def init(data_dir: DataDir = None, public_url: PublicUrl = None) -> None:
+    """Make the database, the CA and the admin token, without serving; again, it changes nothing."""
+    settings = _settings(data_dir=data_dir, public_url=public_url)
+    _guarded(lambda: asyncio.run(_open_and_close(settings)))
+    _where(settings)
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+async def _open_and_close(settings: Settings) -> int:
+    db, _ = await open_ca(settings)
+    await db.aclose()
+    return 0
+
+
+def _settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check each of them
+    try:
+        settings = load_settings(**flags)
+    except SettingsError as error:
+        raise _stop(str(error), _WRONG_SETTINGS) from None
+    configure_logging(form=settings.log_format, level=settings.log_level)
+    return settings
+
+
+def _guarded(run: Any) -> int:  # noqa: ANN401
+    try:
+        return int(run())
+    except SettingsError as error:
+        raise _stop(str(error), _WRONG_SETTINGS) from None
+    except TinyCAError as error:
+        raise _stop(error.message, _FAILED) from None
+    except KeyboardInterrupt:
+        return 0
+
+
+def _stop(message: str, code: int) -> typer.Exit:
+    for line in message.splitlines():
+        _errors.print(f"tiny-ca: {line}", markup=False)
+    return typer.Exit(code)
+
+
+def _where(settings: Settings) -> None:
+    folder = settings.data_dir
+    shown = "TINY_CA_DATABASE_URL" if settings.database_url else str(folder / "tiny-ca.db")
+    _output.print(f"  database         {shown}", markup=False)
+    for name, file in (("key passphrase", PASSPHRASE_FILE), ("admin token", ADMIN_TOKEN_FILE)):
+        if (folder / file).exists():
+            _output.print(f"  {name:<16} {folder / file}", markup=False)
+
+
+def _announce(settings: Settings, port: int) -> None:
+    """The one screen: where things are, and a curl that works when pasted."""
+    url = settings.effective_public_url if settings.port else f"http://{settings.host}:{port}"
+    token = settings.data_dir / ADMIN_TOKEN_FILE
+    _output.print(f"\ntiny-ca serves on {url}   (Ctrl-C stops it)\n", markup=False)
+    _where(settings)
+    _output.print(f"  CA certificates  {url}/ca.pem", markup=False)
+    _output.print(f"  CRL              {url}/crl.pem", markup=False)
+    _output.print(f"  API              {url}/docs", markup=False)
+    if token.exists():
+        _output.print(
+            "\nA key and a certificate for app.example.org, for a day:\n\n"
+            f'  curl -fsS -H "Authorization: Bearer $(cat {token})" -H "Accept: application/pem-certificate-chain" \\\n'
+            '    -d \'{"common_name": "app.example.org", "lifetime": "24h"}\' \\\n'
+            f"    {url}/api/v1/certificates > app.pem\n",
+            markup=False,
+        )

@@ -1,0 +1,68 @@
+"""The database's schema, brought up to date with Alembic before anything else touches it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.settings import SettingsError
+
+__all__ = ["is_current", "upgrade"]
+
+
+async def upgrade(engine: AsyncEngine) -> None:
+    """Bring the schema to the newest revision, in one transaction.
+
+    Raises
+    ------
+    SettingsError
+        The database was made by a newer version of this program.
+    """
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade)
+
+
+async def is_current(engine: AsyncEngine) -> bool:
+    """Whether the schema is the one this program knows."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(lambda sync: _revision(sync) == _head())
+
+
+def _upgrade(connection: Connection) -> None:
+    revision = _revision(connection)
+    if revision == _head():
+        return
+    scripts = ScriptDirectory.from_config(_config())
+    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
+        message = f"TINY_CA_DATABASE_URL: the schema is at revision {revision}, which is newer than this program"
+        raise SettingsError(message)
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _migrations() -> Path:
+    """Inside the package where it was installed from a wheel, beside it in a checkout."""
+    installed = Path(__file__).parent / "migrations"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "migrations"

@@ -1,0 +1,114 @@
+"""What runs by itself: one table of (schedule, what runs, why), and what became of each run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from app.metrics import Metrics
+from app.services.crls import CRLPublisher
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+
+__all__ = ["Job", "JobRunner", "JobState", "job_table"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``run`` returns how many things it did. ``alarm_after`` failures in a row, ``/readyz`` says so."""
+
+    name: str
+    every_seconds: int
+    run: Callable[[], Awaitable[int]]
+    why: str
+    alarm_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How the last runs of one job went."""
+
+    last_run: datetime | None = None
+    last_error: str | None = None
+    failures: int = 0
+
+
+def job_table(db: AsyncDBHandler, crls: CRLPublisher) -> tuple[Job, ...]:
+    """Every job. A failed run is tried again by the next one: the intervals are short, and an idle run costs a query."""
+    return (
+        Job(
+            "mark_expired",
+            every_seconds=60,
+            run=db.update_status_expired,
+            why="status queries and lists see what the clock has ended",
+            alarm_after=10,
+        ),
+        Job(
+            "regenerate_crls",
+            every_seconds=10,
+            run=crls.refresh,
+            why="a CRL is renewed at a third of its lifetime, and a revocation whose process died still gets one",
+            alarm_after=3,
+        ),
+    )
+
+
+class JobRunner:
+    """APScheduler over the event loop; a run never overlaps itself."""
+
+    def __init__(self, jobs: Sequence[Job], *, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        self._jobs = jobs
+        self._metrics = metrics
+        self._clock = clock
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self.states = {job.name: JobState() for job in jobs}
+
+    def start(self) -> None:
+        """Schedule every job."""
+        for job in self._jobs:
+            self._scheduler.add_job(
+                self.run,
+                IntervalTrigger(seconds=job.every_seconds, jitter=max(1, job.every_seconds // 10)),
+                args=[job],
+                id=job.name,
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,  # late is better than never
+            )
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        self._scheduler.shutdown(wait=False)
+
+    def failing(self) -> dict[str, str]:
+        """The jobs whose failures matter by now, with the last error of each."""
+        return {
+            job.name: str(self.states[job.name].last_error)
+            for job in self._jobs
+            if self.states[job.name].failures >= job.alarm_after
+        }
+
+    async def run(self, job: Job) -> None:
+        """Run one job now; its failure is logged and counted, and is not the scheduler's."""
+        state, began = self.states[job.name], time.perf_counter()
+        try:
+            done = await job.run()
+        except Exception as error:  # noqa: BLE001  # a job may fail in any way, and must run again
+            _log.warning("job.failed", job=job.name, failures=state.failures + 1, exc_info=error)
+            self._metrics.job_runs.labels(job.name, "failure").inc()
+            failures = state.failures + 1
+            self.states[job.name] = JobState(self._clock(), type(error).__name__, failures)
+            return
+        milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        log = _log.info if done else _log.debug
+        log("job.done", job=job.name, done=done, milliseconds=milliseconds)
+        self._metrics.job_runs.labels(job.name, "success").inc()
+        self.states[job.name] = replace(state, last_run=self._clock(), last_error=None, failures=0)

@@ -1,0 +1,197 @@
+"""``create_app``: the one place that picks concrete classes and ties them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app import database
+from app.api import certificates, health, public
+from app.api.documentation import SCHEMAS
+from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
+from app.dependencies import Service
+from app.jobs import JobRunner, job_table
+from app.logs import configure_logging
+from app.metrics import Metrics
+from app.middleware import BodyLimitMiddleware, RequestMiddleware
+from app.problems import add_problem_handlers
+from app.services.crls import CRLPublisher
+from app.services.issuance import IssuancePipeline
+from app.services.issuers import IssuerStore
+from app.services.lifecycle import LifecycleService
+from app.services.readiness import Readiness
+from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
+from app.settings import Settings, SettingsError, load_settings
+from tiny_ca.ca_factory.profile_file import parse_profiles
+from tiny_ca.ca_factory.profiles import Profile
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import AuditEntry, TokenEntry
+from tiny_ca.db.queries.issuers import list_issuers
+from tiny_ca.db.queries.tokens import put_token, token_by_id
+from tiny_ca.exc import Invalid
+
+__all__ = ["app_from_environment", "create_app", "open_ca"]
+
+_log = structlog.get_logger(__name__)
+_DESCRIPTION = """
+Send a CSR, get a certificate. Every answer that is not a success is a problem document (RFC 9457) with a `request_id`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it opens its CA when it starts and closes it when it stops."""
+    profiles = _load_profiles(settings)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.service = await _start(stack, settings, profiles, metrics)
+            yield
+
+    app = FastAPI(
+        title="tiny-ca",
+        summary="A certificate authority as a service.",
+        description=_DESCRIPTION,
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for router in (certificates.router, public.router, health.router):
+        app.include_router(router)
+    add_problem_handlers(app)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """For uvicorn's worker processes, which get their settings through the environment."""
+    settings = load_settings()
+    configure_logging(form=settings.log_format, level=settings.log_level)
+    return create_app(settings)
+
+
+async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
+    """Open the CA of these settings: schema, secrets, keys; on a first run they are made.
+
+    Raises
+    ------
+    SettingsError
+        A secret does not fit, or a folder cannot be written.
+    RegistryUnavailable
+        The database does not answer.
+    """
+    prepare_data_dir(settings.data_dir)
+    db = AsyncDBHandler(settings.effective_database_url, strict=True, crl_window=None, create_all=False)
+    try:
+        await database.upgrade(db.engine)
+        is_new = not await db.read(list_issuers)
+        passphrase = key_passphrase(settings, create=is_new)
+        issuers = IssuerStore(db, settings.effective_public_url)
+        if is_new:
+            await issuers.bootstrap(settings, passphrase.value, now=_now())
+        await issuers.load(passphrase.value)
+        await _keep_admin_token(db, settings)
+    except BaseException:
+        await db.aclose()
+        raise
+    return db, issuers
+
+
+async def _start(
+    stack: AsyncExitStack, settings: Settings, profiles: Mapping[str, Profile], metrics: Metrics
+) -> Service:
+    db, issuers = await open_ca(settings)
+    stack.push_async_callback(db.aclose)
+    crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=_now)
+    await crls.load()
+    pipeline = IssuancePipeline(
+        db, max_batch=settings.issue_batch, max_waiting=settings.issue_queue, metrics=metrics, clock=_now
+    )
+    pipeline.start()
+    stack.push_async_callback(pipeline.close)
+    lifecycle = LifecycleService(
+        db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, metrics=metrics, clock=_now
+    )
+    stack.callback(lifecycle.close)
+    jobs = JobRunner(job_table(db, crls), metrics=metrics, clock=_now)
+    jobs.start()
+    stack.callback(jobs.stop)
+    readiness = Readiness(
+        database=db.ping,
+        migrations=lambda: database.is_current(db.engine),
+        issuers=issuers,
+        crls=crls,
+        failed_jobs=jobs.failing,
+        clock=_now,
+    )
+    _log.info("service.started", issuer=issuers.default.id, database=db.engine.dialect.name)
+    return Service(
+        settings=settings,
+        metrics=metrics,
+        authenticator=TokenAuthenticator(db),
+        issuers=issuers,
+        crls=crls,
+        lifecycle=lifecycle,
+        readiness=readiness,
+        jobs=jobs,
+    )
+
+
+async def _keep_admin_token(db: AsyncDBHandler, settings: Settings) -> None:
+    """Keep the admin token's hash. A token file that its operator took away is not made anew: the hash still knows it."""
+    known = await db.read(token_by_id, ADMIN_TOKEN_ID)
+    token = admin_token(settings, create=known is None)
+    if token is None:
+        return
+    digest = token_sha256(token.value)
+    if known is not None and known.token_sha256 == digest:
+        return
+    entry = TokenEntry(id=ADMIN_TOKEN_ID, name="admin", token_sha256=digest, created_at=_now())
+    audit = AuditEntry(
+        at=_now(), actor="tiny-ca", action="token.create" if known is None else "token.rotate", outcome="success"
+    )
+    await db.write(put_token, entry, audit=audit)
+
+
+def _load_profiles(settings: Settings) -> dict[str, Profile]:
+    if settings.profiles_file is None:
+        return parse_profiles("")
+    try:
+        return parse_profiles(settings.profiles_file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"TINY_CA_PROFILES_FILE: {settings.profiles_file} cannot be read: {error}"
+        raise SettingsError(message) from error
+    except Invalid as error:
+        raise SettingsError(f"TINY_CA_PROFILES_FILE: {settings.profiles_file}: {error.message}") from error
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, and the models of the bodies that the routes read themselves."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in SCHEMAS:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {})
+            schemas[model.__name__] = schema
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,131 @@
+"""What happens around every request: an id, a bound on the body, a log line, a measurement."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import Metrics
+from app.problems import Timeout, problem_response
+from tiny_ca.exc import TinyCAError, TooLarge
+
+__all__ = ["BodyLimitMiddleware", "RequestMiddleware"]
+
+_log = structlog.get_logger(__name__)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MAX_BODY: Final = 64 * 1024
+_BODY_SECONDS: Final = 10.0
+
+
+class RequestMiddleware:
+    """Gives each request its id, the caller's where it is a sane one, and tells the log how it ended."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.perf_counter(), 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                self._tell(scope, status, time.perf_counter() - began)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's pattern, never the path itself: a caller must not be able to make up labels.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.http_seconds.labels(scope["method"] if route != "unmatched" else "-", route, status).observe(
+            seconds
+        )
+        quiet = route in {"/healthz", "/readyz", "/metrics"} and status < 400
+        log = _log.debug if quiet else _log.info
+        log(
+            "http.request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            client=(scope.get("client") or ("-",))[0],
+        )
+
+
+class BodyLimitMiddleware:
+    """Bounds a body in bytes and in time, whether its length was announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int = _MAX_BODY, seconds: float = _BODY_SECONDS) -> None:
+        self._app = app
+        self._limit = limit
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(Headers(scope=scope), receive)
+        except TinyCAError as error:
+            response = problem_response(error, scope["state"]["request_id"])
+            response.headers["Connection"] = "close"  # what is left of the body is not read
+            await response(scope, receive, send)
+            return
+        if body is None:  # the client is gone
+            return
+        delivered = False
+
+        async def replay() -> Message:
+            nonlocal delivered
+            if delivered:
+                return await receive()
+            delivered = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+        announced = headers.get("content-length", "")
+        if announced.isdigit() and int(announced[:20]) > self._limit:
+            raise self._too_large()
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self._limit:
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Timeout(f"the body did not come within {self._seconds:g} seconds") from None
+
+    def _too_large(self) -> TooLarge:
+        message = f"the body is larger than the {self._limit} bytes that are taken"
+        return TooLarge(message, limit=self._limit, field="body")

@@ -1,0 +1,102 @@
+"""uvicorn as this service runs it: one screen once it listens, and an end within ten seconds that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from socket import socket
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from app.main import create_app, open_ca
+from app.settings import Settings
+
+__all__ = ["serve"]
+
+# Of the ten seconds that a stop may take; the rest is for closing what is open.
+_GRACE_SECONDS: Final = 8
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """Says where it is as soon as somebody could connect, and ends in our hands rather than by the signal."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce(self.servers[0].sockets[0].getsockname()[1])
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn's, which raises the signal again afterwards: that would end us before the CA is closed."""
+        handlers = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def serve(settings: Settings, announce: Callable[[int], None]) -> int:
+    """Serve until told to stop; returns the exit code. ``announce`` gets the port that is listened on.
+
+    Raises
+    ------
+    SettingsError, TinyCAError
+        The CA cannot be opened.
+    """
+    if settings.workers > 1:
+        return _serve_many(settings, announce)
+    app = create_app(settings)
+    server = _Server(uvicorn.Config(app, lifespan="off", **_options(settings)), announce)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve_one(app, server))
+
+
+async def _serve_one(app: FastAPI, server: _Server) -> int:
+    # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
+    async with app.router.lifespan_context(app):
+        await server.serve()
+    return 0
+
+
+def _serve_many(settings: Settings, announce: Callable[[int], None]) -> int:
+    """Worker processes share the socket and the database, nothing else; they read their settings from the environment."""
+    asyncio.run(_open_and_close(settings))  # the first run's work is done once, before any of them
+    os.environ.update(settings.as_environment())
+    announce(settings.port)
+    uvicorn.run("app.main:app_from_environment", factory=True, workers=settings.workers, **_options(settings))
+    return 0
+
+
+async def _open_and_close(settings: Settings) -> None:
+    db, _ = await open_ca(settings)
+    await db.aclose()
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "loop": "uvloop",
+        "http": "httptools",
+        "timeout_graceful_shutdown": _GRACE_SECONDS,
+        "timeout_keep_alive": 30,
+        "ssl_certfile": settings.tls_cert,
+        "ssl_keyfile": settings.tls_key,
+    }

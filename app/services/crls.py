@@ -1,0 +1,216 @@
+"""CRLs: made when something was revoked and well before they end, recorded, then served from memory.
+
+    revoke committed -> publish(issuer): number + snapshot (one transaction) -> sign (thread) -> record -> memory
+
+The number and the list it stands for come from one transaction that holds the issuer's row, so a higher number never
+says less than a lower one, whoever signs first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.services.issuers import IssuerStore
+from app.services.publication import PublicFile
+from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import CRLEntry, CRLSnapshot
+from tiny_ca.db.models import CertificateRecord, CRLRecord
+from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl
+from tiny_ca.exc import RegistryUnavailable, Unavailable
+
+__all__ = ["CRLPublisher", "PublishedCRL"]
+
+_log = structlog.get_logger(__name__)
+_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCRL:
+    """The newest CRL of one issuer, in both forms; its window is what the CRL itself says."""
+
+    number: int
+    this_update: datetime
+    next_update: datetime
+    der: PublicFile
+    pem: PublicFile
+
+
+class CRLPublisher:
+    """Makes and serves the CRLs of the loaded issuers.
+
+    ``shared``: other processes write to the same database, so what is in memory may not be the newest.
+    """
+
+    def __init__(
+        self,
+        db: AsyncDBHandler,
+        issuers: IssuerStore,
+        *,
+        lifetime: timedelta,
+        shared: bool,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._issuers = issuers
+        self._lifetime = lifetime
+        self._shared = shared
+        self._clock = clock
+        self._current: dict[str, PublishedCRL] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+
+    async def load(self) -> None:
+        """Take the newest CRL of every issuer from the database, and make those that are missing or old."""
+        for issuer in self._issuers.all:
+            await self._reload(issuer.id)
+        await self.refresh()
+
+    async def refresh(self) -> int:
+        """Make each CRL that a third of its lifetime has passed for; returns how many were made."""
+        due = [issuer.id for issuer in self._issuers.all if await self._is_due(issuer.id)]
+        for identifier in due:
+            await self.publish(identifier)
+        return len(due)
+
+    async def publish(self, issuer_id: str) -> None:
+        """Return once a CRL can be fetched whose list was read after this call; callers at the same time share one.
+
+        Raises
+        ------
+        RegistryUnavailable
+            It could not be recorded; the one before it is still served.
+        """
+        # A CRL that is being made may have read its list already; the one after it has not.
+        task = self._waiting.get(issuer_id)
+        if task is None:
+            task = asyncio.create_task(self._publish_next(issuer_id, self._running.get(issuer_id)))
+            self._waiting[issuer_id] = task
+        await asyncio.shield(task)
+
+    async def current(self, issuer_id: str) -> PublishedCRL:
+        """The newest CRL of this issuer.
+
+        Raises
+        ------
+        NotFound
+            There is no such issuer.
+        Unavailable
+            The CRL has ended and a new one could not be made: nobody is to trust the old one.
+        """
+        self._issuers.get(issuer_id)
+        if self._shared:
+            try:
+                await self._reload(issuer_id)
+            except RegistryUnavailable:
+                _log.warning("crl.reload_failed", issuer_id=issuer_id)  # what is in memory is good until it ends
+        found = self._current.get(issuer_id)
+        if found is None or found.next_update <= self._clock():
+            await self.publish(issuer_id)
+            found = self._current.get(issuer_id)
+        if found is None:
+            raise Unavailable(f"there is no CRL of issuer {issuer_id} yet")
+        return found
+
+    def peek(self, issuer_id: str) -> PublishedCRL | None:
+        """What is in memory, be it out of date."""
+        return self._current.get(issuer_id)
+
+    async def _publish_next(self, issuer_id: str, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        # From here on, whoever comes must wait for the next one: our list is about to be read.
+        self._running[issuer_id] = self._waiting.pop(issuer_id)
+        try:
+            await self._make(self._issuers.get(issuer_id))
+        finally:
+            del self._running[issuer_id]
+
+    async def _make(self, issuer: Issuer) -> None:
+        snapshot = await self._db.write(begin_crl, issuer.id, now=self._clock())
+        entry = await asyncio.to_thread(_sign, issuer, snapshot, self._lifetime, self._clock())
+        await self._db.write(_record, entry)
+        self._accept(entry)
+        _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=len(snapshot.revoked))
+
+    async def _reload(self, issuer_id: str) -> None:
+        known = self._current.get(issuer_id)
+        number = await self._db.read(_latest_number, issuer_id)
+        if number is not None and (known is None or number > known.number):
+            record = await self._db.read(latest_crl, issuer_id)
+            if record is not None:
+                self._accept(record)
+
+    def _accept(self, crl: CRLEntry | CRLRecord) -> None:
+        known = self._current.get(crl.issuer_id)
+        if known is None or crl.number > known.number:
+            self._current[crl.issuer_id] = _published(crl)
+
+    async def _is_due(self, issuer_id: str) -> bool:
+        known = self._current.get(issuer_id)
+        if known is None or self._clock() >= known.this_update + (known.next_update - known.this_update) / 3:
+            return True
+        # A revocation whose process died, or whose database went away, before its CRL was made.
+        revoked_at = await self._db.read(_latest_revocation, issuer_id)
+        return revoked_at is not None and revoked_at >= known.this_update + timedelta(seconds=1)
+
+
+def _sign(issuer: Issuer, snapshot: CRLSnapshot, lifetime: timedelta, now: datetime) -> CRLEntry:
+    next_update = min(snapshot.this_update + lifetime, issuer.not_valid_after)
+    der = build_crl(
+        (
+            RevokedCertificate(int(row.serial_number), row.revocation_date, row.revocation_reason)
+            for row in snapshot.revoked
+        ),
+        issuer=issuer,
+        crl_number=snapshot.number,
+        this_update=snapshot.this_update,
+        next_update=next_update,
+    )
+    return CRLEntry(
+        issuer_id=issuer.id,
+        number=snapshot.number,
+        this_update=snapshot.this_update,
+        next_update=next_update,
+        der=der,
+        created_at=now,
+    )
+
+
+def _record(session: Session, entry: CRLEntry) -> None:
+    record_crl(session, entry)
+    prune_crls(session, entry.issuer_id, keep=_KEPT)
+
+
+def _latest_number(session: Session, issuer_id: str) -> int | None:
+    return session.scalar(select(func.max(CRLRecord.number)).where(CRLRecord.issuer_id == issuer_id))
+
+
+def _latest_revocation(session: Session, issuer_id: str) -> datetime | None:
+    return session.scalar(
+        select(CertificateRecord.revocation_date)
+        .where(CertificateRecord.issuer_id == issuer_id, CertificateRecord.revocation_date.is_not(None))
+        .order_by(CertificateRecord.revocation_date.desc())
+        .limit(1)
+    )
+
+
+def _published(crl: CRLEntry | CRLRecord) -> PublishedCRL:
+    pem = x509.load_der_x509_crl(crl.der).public_bytes(Encoding.PEM)
+    return PublishedCRL(
+        number=crl.number,
+        this_update=crl.this_update,
+        next_update=crl.next_update,
+        der=PublicFile(crl.der, "application/pkix-crl", crl.this_update),
+        pem=PublicFile(pem, "application/x-pem-file", crl.this_update),
+    )

@@ -1,0 +1,231 @@
+"""The batching pipeline: certificates asked for at the same time share one thread hop and one durable transaction.
+
+    submit -> queue -> [batch: plan, lint, sign in a thread -> one commit] -> every waiter gets its own answer
+
+Nothing waits for a batch to fill: whatever arrived while the last one was in flight is the next. A request that is
+refused, or fails, takes no other with it. Nobody gets a certificate before its row is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from cryptography import x509
+from sqlalchemy.orm import Session
+
+from app.auth.principal import Principal
+from app.metrics import Metrics
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.plan import plan
+from tiny_ca.ca_factory.profiles import Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.ca_factory.signing import sign_certificate
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import AuditEntry, CertificateEntry
+from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.exc import Conflict, Forbidden, TinyCAError, Unavailable
+
+__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceOrder:
+    """One certificate to be made. ``read`` does the costly part of reading the request, in the batch's thread."""
+
+    read: Callable[[], CertificateRequest]
+    profile: Profile
+    issuer: Issuer
+    principal: Principal
+    request_id: str
+    action: str = "certificate.issue"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate whose record is durable, and who issued it."""
+
+    certificate: x509.Certificate
+    entry: CertificateEntry
+    order: IssuanceOrder
+    audit: AuditEntry
+
+    @property
+    def issuer(self) -> Issuer:
+        """The CA that signed it."""
+        return self.order.issuer
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: Exception
+    audit: AuditEntry | None
+
+
+_Outcome = Issued | _Refused
+
+
+class IssuancePipeline:
+    """One worker over a bounded queue. ``max_batch`` 1 gives every certificate its own hop and its own commit."""
+
+    def __init__(
+        self,
+        db: AsyncDBHandler,
+        *,
+        max_batch: int,
+        max_waiting: int,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._metrics = metrics
+        self._clock = clock
+        self._queue: deque[tuple[IssuanceOrder, asyncio.Future[Issued]]] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._worker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work; needs a running event loop."""
+        self._worker = asyncio.create_task(self._work(), name="issuance")
+
+    async def close(self) -> None:
+        """Finish what is queued, take nothing more."""
+        self._closing = True
+        self._arrived.set()
+        if self._worker is not None:
+            await self._worker
+
+    async def submit(self, order: IssuanceOrder) -> Issued:
+        """Make one certificate; it is durable when this returns.
+
+        Raises
+        ------
+        Unavailable
+            The queue is full, the service is stopping, or the database did not keep the record.
+        TinyCAError
+            The request is refused.
+        """
+        if self._closing or len(self._queue) >= self._max_waiting:
+            self._metrics.overloaded.inc()
+            raise Unavailable("the service is at its limit; try again in a second", retry_after=1)
+        future: asyncio.Future[Issued] = asyncio.get_running_loop().create_future()
+        self._queue.append((order, future))
+        self._metrics.queue_depth.set(len(self._queue))
+        self._arrived.set()
+        return await future
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            while self._queue:
+                size = min(len(self._queue), self._max_batch)
+                batch = [self._queue.popleft() for _ in range(size)]
+                self._metrics.queue_depth.set(len(self._queue))
+                self._metrics.batch_size.observe(size)
+                await self._serve(batch)
+            self._arrived.clear()
+            if self._closing:
+                return
+
+    async def _serve(self, batch: Sequence[tuple[IssuanceOrder, asyncio.Future[Issued]]]) -> None:
+        orders = [order for order, _ in batch]
+        try:
+            outcomes = await self._keep(await asyncio.to_thread(_make_all, orders, self._clock()))
+        except Exception as error:  # noqa: BLE001  # the worker must outlive any failure; each waiter gets it
+            outcomes = [_Refused(error, None)] * len(batch)
+        for (order, future), outcome in zip(batch, outcomes, strict=True):
+            self._count(order, outcome)
+            if future.done():  # the client went away; its certificate is on record like any other
+                continue
+            if isinstance(outcome, Issued):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome.error)
+
+    async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
+        """Record a batch in one transaction; where one record cannot be kept, each gets a transaction of its own."""
+        try:
+            await self._db.write(_record, outcomes, now=self._clock())
+        except Conflict as error:
+            if len(outcomes) > 1:
+                return [kept for outcome in outcomes for kept in await self._keep([outcome])]
+            (outcome,) = outcomes
+            if not isinstance(outcome, Issued):
+                raise
+            return await self._keep([_refusal(outcome.order, error, self._clock())])
+        return outcomes
+
+    def _count(self, order: IssuanceOrder, outcome: _Outcome) -> None:
+        if isinstance(outcome, Issued):
+            self._metrics.issued.labels(order.profile.name).inc()
+        elif isinstance(outcome.error, TinyCAError):
+            rule = outcome.error.rule if isinstance(outcome.error, Forbidden) else type(outcome.error).__name__
+            self._metrics.refused.labels(order.profile.name, rule).inc()
+
+
+def _make_all(orders: Sequence[IssuanceOrder], now: datetime) -> list[_Outcome]:
+    return [_make(order, now) for order in orders]
+
+
+def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
+    try:
+        made = plan(order.read(), profile=order.profile, limits=order.principal.limits, issuer=order.issuer, now=now)
+        certificate = sign_certificate(made)
+    except Exception as error:  # noqa: BLE001  # one request's failure is that request's alone
+        return _refusal(order, error, now)
+    entry = CertificateEntry.of(
+        certificate,
+        key_type=made.certificate_type,
+        created_at=now,
+        issuer_id=order.issuer.id,
+        profile=order.profile.name,
+        requester=order.principal.id,
+        unique_name=made.common_name if order.profile.unique_common_name else None,
+    )
+    return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
+
+
+def _refusal(order: IssuanceOrder, error: Exception, now: datetime) -> _Refused:
+    """A refusal by policy or by state has an audit row; an unreadable request is counted, not audited."""
+    if isinstance(error, Forbidden):
+        return _Refused(
+            error, _audit(order, now, outcome="refused", rule=error.rule, detail={"message": error.message})
+        )
+    if isinstance(error, Conflict):
+        return _Refused(
+            error, _audit(order, now, outcome="refused", rule="conflict", detail={"message": error.message})
+        )
+    return _Refused(error, None)
+
+
+def _audit(order: IssuanceOrder, now: datetime, **facts: Any) -> AuditEntry:  # noqa: ANN401  # AuditEntry checks them
+    return AuditEntry(
+        at=now,
+        actor=order.principal.id,
+        action=order.action,
+        issuer_id=order.issuer.id,
+        profile=order.profile.name,
+        request_id=order.request_id,
+        **facts,
+    )
+
+
+def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> None:
+    """One transaction: the certificates, an audit row for each, and an audit row for each refusal."""
+    issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
+    if issued:
+        insert_certificates(session, [outcome.entry for outcome in issued], now=now)
+    rows = [outcome.audit for outcome in outcomes if outcome.audit is not None]
+    if rows:
+        insert_audit(session, rows)

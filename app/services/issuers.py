@@ -1,0 +1,259 @@
+"""The CAs of this service: made on a first run, kept encrypted in the database, loaded into memory to sign."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+from sqlalchemy.orm import Session
+
+from app.settings import Settings, SettingsError
+from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls, issuer_id
+from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.plan import plan
+from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, ROOT_PROFILE, Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.ca_factory.signer import SoftwareSigner
+from tiny_ca.ca_factory.signing import sign_certificate
+from tiny_ca.const import CertType
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import AuditEntry, CertificateEntry, IssuerEntry
+from tiny_ca.db.models import IssuerRecord
+from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.db.queries.issuers import insert_issuers, list_issuers
+from tiny_ca.exc import Conflict, NotFound
+from tiny_ca.models.key_spec import KeySpec
+
+__all__ = ["IssuerStore", "issuer_urls"]
+
+_ROOT_LIFETIME = timedelta(days=3650)
+_ISSUING_LIFETIME = timedelta(days=1825)
+_ACTOR = "tiny-ca"
+
+
+class IssuerStore:
+    """The loaded CAs. Keys stay inside their signers; nothing here prints or returns one."""
+
+    def __init__(self, db: AsyncDBHandler, public_url: str) -> None:
+        self._db = db
+        self._public_url = public_url
+        self._issuers: dict[str, Issuer] = {}
+        self._default_id: str | None = None
+
+    @property
+    def default(self) -> Issuer:
+        """The CA that issues where a request names none.
+
+        Raises
+        ------
+        Conflict
+            None is set.
+        """
+        if self._default_id is None:
+            raise Conflict("no issuer is the default; name one in issuer_id")
+        return self._issuers[self._default_id]
+
+    @property
+    def all(self) -> tuple[Issuer, ...]:
+        """Every CA whose key is here, oldest first."""
+        return tuple(self._issuers.values())
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        """The trust anchors: the last certificate of each CA's chain, each once."""
+        ends = {issuer_id(cert): cert for cert in ((issuer.certificate, *issuer.chain)[-1] for issuer in self.all)}
+        return tuple(ends.values())
+
+    def get(self, issuer_id: str) -> Issuer:
+        """The CA with this id.
+
+        Raises
+        ------
+        NotFound
+            There is none.
+        """
+        if issuer_id not in self._issuers:
+            raise NotFound(f"there is no issuer {issuer_id!r}")
+        return self._issuers[issuer_id]
+
+    async def bootstrap(self, settings: Settings, passphrase: str, *, now: datetime) -> None:
+        """Make a root and an issuing intermediate, once: where another replica was faster, its CAs hold."""
+        suffix = secrets.token_hex(2)  # so that two installations never share a name (RFC 5280 §4.1.2.4)
+        names = (f"tiny-ca root {suffix}", f"tiny-ca issuing {suffix}")
+        # A CA's intent is written down before its key signs anything.
+        intent = AuditEntry(at=now, actor=_ACTOR, action="issuer.create", outcome="intended", detail={"names": names})
+        await self._db.write(insert_audit, [intent])
+        made = await asyncio.to_thread(_make_hierarchy, settings, self._public_url, names, now)
+        rows = await asyncio.to_thread(_rows, made, passphrase, now)
+        try:
+            await self._db.write(_keep, rows, now=now)
+        except Conflict:
+            return
+
+    async def load(self, passphrase: str) -> None:
+        """Decrypt every enabled CA of the database into memory.
+
+        Raises
+        ------
+        SettingsError
+            The passphrase does not open a key.
+        """
+        records = [record for record in await self._db.read(list_issuers) if record.enabled]
+        self._issuers = await asyncio.to_thread(_open, records, passphrase, self._public_url)
+        self._default_id = next((record.id for record in records if record.is_default), None)
+
+
+def issuer_urls(public_url: str, identifier: str) -> IssuerUrls:
+    """Where what this CA signs points to."""
+    return IssuerUrls(
+        ca_issuers=f"{public_url}/issuers/{identifier}.der", crl=f"{public_url}/issuers/{identifier}/crl.der"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _NewCA:
+    certificate: x509.Certificate
+    private_key: PrivateKey = field(repr=False)
+    issuer: Issuer | None
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    issuers: tuple[IssuerEntry, ...]
+    certificates: tuple[CertificateEntry, ...]
+    audit: tuple[AuditEntry, ...]
+
+
+def _make_hierarchy(
+    settings: Settings, public_url: str, names: tuple[str, str], now: datetime
+) -> tuple[_NewCA, _NewCA]:
+    root = _make_ca(names[0], settings, settings.root_key, ROOT_PROFILE, None, _ROOT_LIFETIME, now)
+    url = issuer_urls(public_url, issuer_id(root.certificate))
+    parent = Issuer(root.certificate, SoftwareSigner(root.private_key), urls=url)
+    profile = BUILT_IN_PROFILES["intermediate"]
+    return root, _make_ca(names[1], settings, settings.issuer_key, profile, parent, _ISSUING_LIFETIME, now)
+
+
+def _make_ca(  # noqa: PLR0913, PLR0917  # each is one fact of the certificate
+    common_name: str,
+    settings: Settings,
+    key: KeySpec,
+    profile: Profile,
+    issuer: Issuer | None,
+    lifetime: timedelta,
+    now: datetime,
+) -> _NewCA:
+    private_key = generate_private_key(key)
+    request = CertificateRequest(
+        subject=((NameOID.ORGANIZATION_NAME, settings.organization), (NameOID.COMMON_NAME, common_name)),
+        names=AlternativeNames(),
+        public_key=private_key.public_key(),
+        key_spec=key,
+        lifetime=lifetime,
+    )
+    made = plan(request, profile=profile, limits=NO_LIMITS, issuer=issuer, now=now)
+    signer = None if issuer else SoftwareSigner(private_key)
+    return _NewCA(sign_certificate(made, signer), private_key, issuer, profile)
+
+
+def _rows(made: tuple[_NewCA, ...], passphrase: str, now: datetime) -> _Rows:
+    def parent(ca: _NewCA) -> str:
+        return ca.issuer.id if ca.issuer else issuer_id(ca.certificate)
+
+    issuers = tuple(
+        IssuerEntry(
+            id=issuer_id(ca.certificate),
+            common_name=str(ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
+            certificate_pem=ca.certificate.public_bytes(Encoding.PEM).decode("ascii"),
+            private_key_pem=_encrypted(ca.private_key, passphrase),
+            created_at=now,
+            parent_id=ca.issuer.id if ca.issuer else None,
+            is_root=ca.issuer is None,
+            is_default=ca.issuer is not None,
+        )
+        for ca in made
+    )
+    certificates = tuple(
+        CertificateEntry.of(
+            ca.certificate,
+            key_type=CertType.CA,
+            created_at=now,
+            issuer_id=parent(ca),
+            profile=ca.profile.name,
+            requester=_ACTOR,
+        )
+        for ca in made
+    )
+    audit = tuple(
+        AuditEntry(
+            at=now,
+            actor=_ACTOR,
+            action="issuer.create",
+            outcome="success",
+            serial_number=entry.serial_number,
+            issuer_id=entry.issuer_id,
+            profile=entry.profile,
+        )
+        for entry in certificates
+    )
+    return _Rows(issuers, certificates, audit)
+
+
+def _keep(session: Session, rows: _Rows, *, now: datetime) -> None:
+    """One transaction: the CAs, their certificates and the audit rows, all or none."""
+    insert_issuers(session, rows.issuers)
+    insert_certificates(session, rows.certificates, now=now, audit=rows.audit)
+
+
+def _encrypted(private_key: PrivateKey, passphrase: str) -> str:
+    """PKCS#8 under PBES2 with AES-256-CBC; PBKDF2 stretches little, so the passphrase itself must be long."""
+    encryption = BestAvailableEncryption(passphrase.encode())
+    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode("ascii")
+
+
+def _open(records: list[IssuerRecord], passphrase: str, public_url: str) -> dict[str, Issuer]:
+    certificates = {record.id: x509.load_pem_x509_certificate(record.certificate_pem.encode()) for record in records}
+    parents = {record.id: record.parent_id for record in records}
+    return {
+        record.id: Issuer(
+            certificates[record.id],
+            _signer(record, passphrase),
+            chain=tuple(_ancestors(record.id, parents, certificates)),
+            urls=issuer_urls(public_url, record.id),
+        )
+        for record in records
+        if record.private_key_pem is not None
+    }
+
+
+def _ancestors(
+    identifier: str, parents: Mapping[str, str | None], certificates: Mapping[str, x509.Certificate]
+) -> Iterator[x509.Certificate]:
+    parent = parents[identifier]
+    while parent is not None:
+        yield certificates[parent]
+        parent = parents[parent]
+
+
+def _signer(record: IssuerRecord, passphrase: str) -> SoftwareSigner:
+    try:
+        key = load_pem_private_key((record.private_key_pem or "").encode(), passphrase.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        message = f"TINY_CA_KEY_PASSPHRASE: it does not open the key of issuer {record.common_name!r}"
+        raise SettingsError(message) from None
+    return SoftwareSigner(key)  # type: ignore[arg-type]  # the signer refuses kinds that are not ours

@@ -1,0 +1,255 @@
+"""The async lifecycle service: everything the CA does for a caller, whatever the protocol they came by.
+
+Authorize, then act, then answer from what is durable. Signing goes through the pipeline, reading straight to the
+registry, and a revocation is answered only once the CRL that holds it can be fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from app.auth.principal import Permission, Principal
+from app.metrics import Metrics
+from app.services.crls import CRLPublisher
+from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued
+from app.services.issuers import IssuerStore
+from tiny_ca.ca_factory.csr import parse_csr
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.plan import check
+from tiny_ca.ca_factory.profiles import Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.const import CertType
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import AuditEntry, CertificateFilter
+from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
+from tiny_ca.db.queries.revocations import revoke
+from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, TinyCAError, Unavailable
+
+__all__ = ["Caller", "LifecycleService", "Wish"]
+
+_MAX_KEYS_WAITING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and by which request: what an audit row needs to know."""
+
+    principal: Principal
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a request says besides its subject and key; None leaves it to the profile, the CSR, or the default issuer."""
+
+    profile: str | None = None
+    issuer_id: str | None = None
+    lifetime: timedelta | None = None
+    valid_from: datetime | None = None
+    names: AlternativeNames | None = None
+    certificate_type: CertType | None = None
+
+
+class LifecycleService:
+    """One instance for the application; every method may be called many times at once."""
+
+    def __init__(
+        self,
+        db: AsyncDBHandler,
+        *,
+        issuers: IssuerStore,
+        crls: CRLPublisher,
+        pipeline: IssuancePipeline,
+        profiles: Mapping[str, Profile],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._issuers = issuers
+        self._crls = crls
+        self._pipeline = pipeline
+        self._profiles = profiles
+        self._metrics = metrics
+        self._clock = clock
+        # Keys of their own threads: RSA-4096 takes seconds, and the pipeline must not wait for one.
+        self._key_threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="keys")
+        self._keys_waiting = 0
+
+    def now(self) -> datetime:
+        """The service's clock."""
+        return self._clock()
+
+    def close(self) -> None:
+        """Let the key threads go."""
+        self._key_threads.shutdown(wait=False, cancel_futures=True)
+
+    async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Issued:
+        """Sign a CSR (PEM or DER).
+
+        Raises
+        ------
+        Malformed, Invalid, Forbidden, Conflict, Unavailable
+            The CSR is none, is unfit, policy or state says no, or it could not be recorded.
+        """
+        caller.principal.require(Permission.CERTIFICATES_ISSUE)
+
+        def read() -> CertificateRequest:
+            return CertificateRequest.from_csr(
+                parse_csr(csr),
+                names=wish.names,
+                lifetime=wish.lifetime,
+                valid_from=wish.valid_from,
+                certificate_type=wish.certificate_type,
+            )
+
+        return await self._pipeline.submit(self._order(caller, wish, read, default_profile="server"))
+
+    async def issue_from_config(
+        self, caller: Caller, request: CertificateRequest, wish: Wish, *, default_profile: str
+    ) -> tuple[Issued, PrivateKey]:
+        """Make a key of ``request.key_spec`` and a certificate for it; the key is returned and not kept.
+
+        Raises
+        ------
+        Invalid, Forbidden, Conflict, Unavailable
+            As for a CSR.
+        """
+        caller.principal.require(Permission.CERTIFICATES_ISSUE)
+        order = self._order(caller, wish, lambda: request, default_profile=default_profile)
+        try:
+            check(
+                request,
+                profile=order.profile,
+                limits=caller.principal.limits,
+                issuer=order.issuer,
+                now=self._clock(),
+            )
+        except TinyCAError:
+            await self._pipeline.submit(order)  # refuses, and audits, as it does for a CSR; no key is made for it
+            raise
+        private_key = await self._make_key(request)
+        with_key = replace(request, public_key=private_key.public_key())
+        return await self._pipeline.submit(replace(order, read=lambda: with_key)), private_key
+
+    async def get(self, caller: Caller, serial_number: int) -> CertificateRecord:
+        """The record of one certificate.
+
+        Raises
+        ------
+        CertNotFound
+            There is none with that serial number.
+        """
+        caller.principal.require(Permission.CERTIFICATES_READ)
+        return await self._find(serial_number)
+
+    async def status(self, caller: Caller, serial_number: int) -> CertificateRecord | None:
+        """The record of one certificate, None where it is unknown."""
+        caller.principal.require(Permission.CERTIFICATES_READ)
+        return await self._db.read(certificate_by_serial, serial_number)
+
+    async def page(
+        self, caller: Caller, wanted: CertificateFilter, *, limit: int, before_id: int | None
+    ) -> list[CertificateRecord]:
+        """Up to ``limit`` records that match, newest first, older than ``before_id``."""
+        caller.principal.require(Permission.CERTIFICATES_READ)
+        return await self._db.read(page_certificates, wanted, now=self._clock(), limit=limit, before_id=before_id)
+
+    def chain(self, record: CertificateRecord) -> tuple[x509.Certificate, ...]:
+        """The CAs above a certificate, issuing CA first, root last."""
+        issuer = self._issuers.get(str(record.issuer_id))
+        above = (issuer.certificate, *issuer.chain)
+        return () if _is_root(record, issuer) else above
+
+    async def revoke(self, caller: Caller, serial_number: int, reason: x509.ReasonFlags) -> CertificateRecord:
+        """Revoke, and return once the CRL that says so can be fetched.
+
+        Raises
+        ------
+        CertNotFound, Conflict, Invalid
+            Unknown, expired or revoked for another reason, or ``removeFromCRL``.
+        """
+        caller.principal.require(Permission.CERTIFICATES_REVOKE)
+        audit = self._audit(caller, "certificate.revoke", "success", serial_number, detail={"reason": reason.value})
+        try:
+            record = await self._find(serial_number)
+            issuer = self._issuers.get(str(record.issuer_id))
+            if _is_root(record, issuer):
+                raise Conflict("a root cannot be revoked: no CRL of its own could be believed")
+            audit = replace(audit, issuer_id=record.issuer_id, profile=record.profile)
+            revoked = await self._db.write(revoke, serial_number, reason, now=self._clock(), audit=audit)
+        except (Forbidden, Conflict) as error:
+            await self._refused(audit, error)
+            raise
+        self._metrics.revoked.labels(reason.value).inc()
+        await self._crls.publish(issuer.id)
+        return revoked
+
+    async def _find(self, serial_number: int) -> CertificateRecord:
+        record = await self._db.read(certificate_by_serial, serial_number)
+        if record is None:
+            raise CertNotFound(f"there is no certificate with the serial number {serial_number:x}")
+        return record
+
+    def _order(
+        self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], *, default_profile: str
+    ) -> IssuanceOrder:
+        profile = self._profile(wish.profile or default_profile)
+        if profile.ca:
+            caller.principal.require(Permission.ISSUERS_MANAGE)
+        return IssuanceOrder(
+            read=read,
+            profile=profile,
+            issuer=self._issuers.get(wish.issuer_id) if wish.issuer_id else self._issuers.default,
+            principal=caller.principal,
+            request_id=caller.request_id,
+        )
+
+    def _profile(self, name: str) -> Profile:
+        if name not in self._profiles:
+            message = f"there is no profile {name[:80]!r}; there are {', '.join(self._profiles)}"
+            raise Invalid(message, field="profile", value=name[:80])
+        return self._profiles[name]
+
+    async def _make_key(self, request: CertificateRequest) -> PrivateKey:
+        if self._keys_waiting >= _MAX_KEYS_WAITING:
+            self._metrics.overloaded.inc()
+            raise Unavailable("too many keys are being made; try again in some seconds, or send a CSR", retry_after=5)
+        self._keys_waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._key_threads, generate_private_key, request.key_spec)
+        finally:
+            self._keys_waiting -= 1
+
+    def _audit(
+        self, caller: Caller, action: str, outcome: str, serial_number: int, detail: dict[str, object]
+    ) -> AuditEntry:
+        return AuditEntry(
+            at=self._clock(),
+            actor=caller.principal.id,
+            action=action,
+            outcome=outcome,
+            serial_number=str(serial_number),
+            request_id=caller.request_id,
+            detail=detail,
+        )
+
+    async def _refused(self, audit: AuditEntry, error: Forbidden | Conflict) -> None:
+        rule = error.rule if isinstance(error, Forbidden) else "conflict"
+        detail = {**(audit.detail or {}), "message": error.message}
+        await self._db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
+
+
+def _is_root(record: CertificateRecord, issuer: Issuer) -> bool:
+    return record.serial_number == str(issuer.certificate.serial_number) and not issuer.chain

@@ -1,0 +1,203 @@
+"""What an operator sets, read once at the door from flags, the environment (``TINY_CA_*``) and ``.env``.
+
+A wrong or unknown setting stops the start, with its name, its value and what would be right.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.net import is_loopback
+from tiny_ca.ca_factory.profile_file import parse_key_spec
+from tiny_ca.exc import Invalid
+from tiny_ca.models.key_spec import KeySpec
+from tiny_ca.utils.duration import format_duration, parse_duration
+
+__all__ = ["Settings", "SettingsError", "load_settings"]
+
+_PREFIX: Final = "TINY_CA_"
+_ENV_FILE: Final = ".env"
+MIN_SECRET_LENGTH: Final = 32
+MIN_PASSPHRASE_LENGTH: Final = 16
+
+
+class SettingsError(Exception):
+    """A setting is wrong; each line of the text names one."""
+
+
+def _duration(value: object) -> object:
+    return _or_value_error(lambda text: parse_duration(text, field="lifetime"), value)
+
+
+def _key(value: object) -> object:
+    return _or_value_error(parse_key_spec, value)
+
+
+def _or_value_error(parse: Callable[[str], object], value: object) -> object:
+    """Pydantic adds the setting's name to a ValueError, and only to that."""
+    try:
+        return parse(value) if isinstance(value, str) else value
+    except Invalid as error:
+        raise ValueError(error.message) from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Key = Annotated[KeySpec, BeforeValidator(_key)]
+
+
+class Settings(BaseSettings):
+    """Immutable. Secrets show as ``**********`` wherever they are printed."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    data_dir: Path = Path("data")
+    database_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    public_url: str | None = None
+    behind_proxy: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    key_passphrase: SecretStr | None = None
+    key_passphrase_file: Path | None = None
+    admin_token: SecretStr | None = None
+    admin_token_file: Path | None = None
+
+    organization: str = Field(default="tiny-ca", min_length=1, max_length=64)
+    root_key: Key = KeySpec.ec("P-256")
+    issuer_key: Key = KeySpec.ec("P-256")
+    profiles_file: Path | None = None
+    crl_lifetime: Duration = timedelta(hours=24)
+    public_max_age: int = Field(default=60, ge=0, le=86400)
+
+    issue_batch: int = Field(default=256, ge=1, le=1000)
+    issue_queue: int = Field(default=1024, ge=1, le=100_000)
+
+    log_format: Literal["console", "json"] = Field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("crl_lifetime")
+    @classmethod
+    def _crl_lifetime_is_sane(cls, value: timedelta) -> timedelta:
+        if not timedelta(minutes=1) <= value <= timedelta(days=365):
+            raise ValueError("a CRL lives from 1m to 365d")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{value!r} is no URL such as http://ca.example.org")
+        return value.rstrip("/")
+
+    @field_validator("admin_token")
+    @classmethod
+    def _token_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError(f"a token has at least {MIN_SECRET_LENGTH} characters")
+        return value
+
+    @field_validator("key_passphrase")
+    @classmethod
+    def _passphrase_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MIN_PASSPHRASE_LENGTH:
+            raise ValueError(f"a passphrase has at least {MIN_PASSPHRASE_LENGTH} characters")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both tls_cert and tls_key")
+        for one in ("key_passphrase", "admin_token"):
+            if getattr(self, one) is not None and getattr(self, f"{one}_file") is not None:
+                raise ValueError(f"give {one} or {one}_file, not both")
+        if not (is_loopback(self.host) or self.tls_cert or self.behind_proxy):
+            raise ValueError(
+                f"host {self.host!r} is reachable from other machines, and tokens would cross the network in the clear: "
+                "give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
+            )
+        return self
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database's URL; SQLite in the data folder unless set."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'tiny-ca.db'}"
+
+    @property
+    def effective_public_url(self) -> str:
+        """What AIA and CDP start with."""
+        if self.public_url:
+            return self.public_url
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def shares_database(self) -> bool:
+        """Whether another process may write to the database while this one serves."""
+        return self.workers > 1 or not self.effective_database_url.startswith("sqlite")
+
+    def as_environment(self) -> dict[str, str]:
+        """Every setting that is not at its default, as the variables that another process of ours would read."""
+        return {
+            _PREFIX + name.upper(): _as_text(value)
+            for name, value in self
+            if name in self.model_fields_set and value is not None
+        }
+
+
+def load_settings(**flags: object) -> Settings:
+    """Read the settings; a flag that is not None goes before the environment, that before ``.env``.
+
+    Raises
+    ------
+    SettingsError
+        An unknown ``TINY_CA_*`` variable, or a value out of range.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    _refuse_unknown({**dotenv_values(_ENV_FILE), **os.environ})
+    try:
+        return Settings(_env_file=_ENV_FILE, **given)  # type: ignore[call-arg]  # pydantic-settings' own parameter
+    except ValidationError as error:
+        raise SettingsError("\n".join(_readable(problem) for problem in error.errors(include_url=False))) from None
+
+
+def _refuse_unknown(variables: dict[str, str | None]) -> None:
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case timedelta():
+            return format_duration(value)
+        case KeySpec():
+            return ":".join(
+                str(part) for part in (value.algorithm, value.size or value.curve or value.parameter_set) if part
+            )
+        case _:
+            return str(value)
+
+
+def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
+    name = _PREFIX + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"

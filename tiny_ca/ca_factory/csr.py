@@ -1,0 +1,287 @@
+"""Certificate signing requests from outside: read, proved to come from the holder of the key, and checked for form.
+
+What the request may have is for profiles and limits to say; here it is only known to be well-formed and sound.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, cast
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from tiny_ca.ca_factory.key_quality import check_public_key
+from tiny_ca.ca_factory.keys import KeySpec, PublicKey
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.exc import Invalid, Malformed, TooLarge
+
+__all__ = ["MAX_CSR_SIZE", "ParsedCSR", "parse_csr"]
+
+MAX_CSR_SIZE: Final = 64 * 1024
+
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,64})-----")
+_LABELS: Final = (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST")  # RFC 7468 §7
+_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_RSASSA_PSS: Final = ObjectIdentifier("1.2.840.113549.1.1.10")
+# PKCS #9 extensionRequest (RFC 2985 §5.4.2), and Microsoft's own for the same.
+_EXTENSION_REQUESTS: Final = (
+    ObjectIdentifier("1.2.840.113549.1.9.14"),
+    ObjectIdentifier("1.3.6.1.4.1.311.2.1.14"),
+)
+# What cryptography raises for bytes it cannot decode; ParseError and UnicodeError are ValueErrors. KeyError: a string
+# type it does not know. UserWarning: it warns of over-long names, and under ``-W error`` a warning is an exception.
+_UNREADABLE: Final = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, UserWarning)
+
+# RFC 5280 Appendix A.1; 255 for the rest. cryptography counts a common name in bytes of UTF-8, and so do we.
+_UPPER_BOUNDS: Final = {
+    NameOID.COMMON_NAME: 64,
+    NameOID.ORGANIZATION_NAME: 64,
+    NameOID.ORGANIZATIONAL_UNIT_NAME: 64,
+    NameOID.TITLE: 64,
+    NameOID.SERIAL_NUMBER: 64,
+    NameOID.STATE_OR_PROVINCE_NAME: 128,
+    NameOID.LOCALITY_NAME: 128,
+    NameOID.STREET_ADDRESS: 128,
+    NameOID.PSEUDONYM: 128,
+    NameOID.EMAIL_ADDRESS: 255,
+}
+_OTHER_UPPER_BOUND: Final = 255
+_KINDS: Final = {NameOID.SERIAL_NUMBER: "serialNumber", NameOID.EMAIL_ADDRESS: "emailAddress"}  # RFC 4514 has no word
+_COUNTRIES: Final = (NameOID.COUNTRY_NAME, NameOID.JURISDICTION_COUNTRY_NAME)
+_PRINTABLE: Final = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+")  # ITU-T X.680 §41.4
+_PRINTABLE_ONLY: Final = (NameOID.SERIAL_NUMBER, NameOID.DN_QUALIFIER)
+_IA5_ONLY: Final = (NameOID.EMAIL_ADDRESS, NameOID.DOMAIN_COMPONENT)
+# Two of these and nobody knows which one was meant. O, OU and DC may come more than once.
+_ONLY_ONCE: Final = (
+    NameOID.COMMON_NAME,
+    NameOID.COUNTRY_NAME,
+    NameOID.STATE_OR_PROVINCE_NAME,
+    NameOID.LOCALITY_NAME,
+    NameOID.SERIAL_NUMBER,
+)
+# Control, format (zero-width, right-to-left …), surrogate, private, unassigned; line and paragraph separators.
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCSR:
+    """A request whose signature was verified. ``unknown_extensions``: all but SAN, KU, EKU, BasicConstraints, SKI."""
+
+    csr: x509.CertificateSigningRequest
+    subject: x509.Name
+    names: AlternativeNames
+    public_key: PublicKey
+    key_spec: KeySpec
+    extended_key_usage: tuple[ObjectIdentifier, ...] | None
+    requests_ca: bool
+    unknown_extensions: tuple[ObjectIdentifier, ...]
+
+
+def parse_csr(data: bytes) -> ParsedCSR:
+    """Read a PKCS #10 request (RFC 2986), PEM or DER, and check possession of the key, the key, and every name.
+
+    Raises
+    ------
+    TooLarge
+        More than ``MAX_CSR_SIZE`` bytes, or too many names.
+    Malformed
+        Not a CSR.
+    Invalid
+        A CSR that nobody could have signed here; ``field`` is ``csr`` or begins with ``csr.``.
+    """
+    # 1. The bound, before anything looks at the bytes.
+    if len(data) > MAX_CSR_SIZE:
+        message = f"a CSR of {len(data)} bytes is larger than the {MAX_CSR_SIZE} that are taken"
+        raise TooLarge(message, limit=MAX_CSR_SIZE, field="csr", value=len(data))
+    # 2. The bytes.
+    csr = _load(data if data[:1] == b"\x30" else _pem_to_der(data))
+    # 3. The key, before its signature is verified: a giant modulus or exponent must not cost us the computation.
+    public_key, spec = _public_key(csr)
+    # 4. Proof of possession.
+    _check_signature(csr)
+    # 5. What is asked for.
+    subject = _subject(csr)
+    extensions = _extensions(csr)
+    return ParsedCSR(
+        csr=csr,
+        subject=subject,
+        names=_names(extensions),
+        public_key=public_key,
+        key_spec=spec,
+        extended_key_usage=_extended_key_usage(extensions),
+        requests_ca=any(_asks_for_ca(extension.value) for extension in extensions),
+        unknown_extensions=tuple(extension.oid for extension in extensions if not isinstance(extension.value, _KNOWN)),
+    )
+
+
+_KNOWN: Final = (
+    x509.SubjectAlternativeName,
+    x509.KeyUsage,
+    x509.ExtendedKeyUsage,
+    x509.BasicConstraints,
+    x509.SubjectKeyIdentifier,
+)
+
+
+def _pem_to_der(data: bytes) -> bytes:
+    """Decode the one block of a PEM text (RFC 7468); text around it is ignored: ``openssl req -text`` writes some."""
+    if b"PRIVATE KEY-----" in data or b"PRIVATE KEY BLOCK-----" in data:
+        message = (
+            "the body holds a private key: send the CSR alone. A private key stays with its owner; "
+            "this one has now left home, so make a new one and a new CSR"
+        )
+        raise Invalid(message, field="csr")
+    blocks = list(_BEGIN.finditer(data))
+    if not blocks:
+        raise Malformed("the body is no CSR: neither DER nor PEM that begins with -----BEGIN CERTIFICATE REQUEST-----")
+    label = blocks[0][1]
+    if len(blocks) != 1 or label not in _LABELS:
+        found = ", ".join(block[1].decode() for block in blocks[:3])
+        raise Malformed(f"the body has {len(blocks)} PEM blocks ({found}); send exactly one CERTIFICATE REQUEST")
+    end = data.find(b"-----END " + label + b"-----", blocks[0].end())
+    if end < 0:
+        raise Malformed(f"the PEM block is cut short: -----END {label.decode()}----- is missing")
+    try:
+        return binascii.a2b_base64(data[blocks[0].end() : end].translate(None, b" \t\r\n"), strict_mode=True)
+    except binascii.Error as error:
+        raise Malformed(f"the PEM block is not base64: {error}") from error
+
+
+def _load(der: bytes) -> x509.CertificateSigningRequest:
+    try:
+        return x509.load_der_x509_csr(der)
+    except (*_UNREADABLE, x509.InvalidVersion) as error:
+        raise Malformed(f"the body is no PKCS #10 certificate request in DER: {error}") from error
+
+
+def _public_key(csr: x509.CertificateSigningRequest) -> tuple[PublicKey, KeySpec]:
+    field = "csr.public_key"
+    # Loaded, it would be an RSA key like any other, and a certificate for that would not fit its owner's private key.
+    if csr.public_key_algorithm_oid == _RSASSA_PSS:  # type: ignore[attr-defined]  # its stub lacks the attribute
+        message = "the key is marked as RSASSA-PSS only; make a plain RSA key, which may sign with PSS as well"
+        raise Invalid(message, field=field, value="RSASSA-PSS")
+    try:
+        public_key = csr.public_key()
+    except _UNREADABLE as error:
+        raise Invalid(f"the CSR's public key is damaged or of a kind not supported: {error}", field=field) from error
+    spec = check_public_key(public_key, field=field)
+    return cast("PublicKey", public_key), spec
+
+
+def _check_signature(csr: x509.CertificateSigningRequest) -> None:
+    field = "csr.signature"
+    oid = csr.signature_algorithm_oid.dotted_string
+    try:
+        algorithm = csr.signature_hash_algorithm
+        # None: Ed25519 and ML-DSA hash by themselves.
+        if algorithm is not None and not isinstance(algorithm, _HASHES):
+            message = f"the CSR is signed with {algorithm.name.upper()}; sign it with SHA-256, SHA-384 or SHA-512"
+            raise Invalid(message, field=field, value=algorithm.name)
+        valid = csr.is_signature_valid
+    except _UNREADABLE as error:
+        message = f"the CSR's signature algorithm {oid} is not supported: {error}; sign it with SHA-256"
+        raise Invalid(message, field=field, value=oid) from error
+    if not valid:
+        message = (
+            "the CSR's signature does not verify with its public key: sign it with the private key that belongs to it"
+        )
+        raise Invalid(message, field=field)
+
+
+def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
+    """Check each value of the subject, and put it into the string type that RFC 5280 §4.1.2.4 wants."""
+    try:
+        asked = csr.subject
+    except _UNREADABLE as error:
+        raise Invalid(f"the CSR's subject cannot be read: {error}", field="csr.subject") from error
+    # Not flattened: that would sign another name than was asked. And mostly it is a '+' which was meant as a letter.
+    if any(len(rdn) != 1 for rdn in asked.rdns):
+        message = "the CSR's subject has a multi-valued RDN; separate the attributes, or write a literal '+' as '\\+'"
+        raise Invalid(message, field="csr.subject")
+    attributes = [_checked(attribute) for attribute in asked]
+    for oid in _ONLY_ONCE:
+        values = [attribute.value for attribute in attributes if attribute.oid == oid]
+        if len(values) > 1:
+            message = f"the CSR's subject has {len(values)} of {_kind(oid)}; send one"
+            raise Invalid(message, field="csr.subject", value=values)
+    return x509.Name(attributes)
+
+
+def _checked(attribute: x509.NameAttribute[str | bytes]) -> x509.NameAttribute[str]:
+    value, oid = attribute.value, attribute.oid
+    fault = "is not text" if isinstance(value, bytes) else _fault(oid, value)
+    if fault:
+        raise Invalid(f"the CSR's subject: {_kind(oid)} {_shown(value)} {fault}", field="csr.subject", value=value)
+    text = str(value)
+    return x509.NameAttribute(oid, text.upper() if oid in _COUNTRIES else text)
+
+
+def _fault(oid: ObjectIdentifier, value: str) -> str | None:
+    """Tell what is wrong with a value of the subject."""
+    if not value.strip():
+        return "is empty; leave the attribute out"
+    if any(unicodedata.category(char) in _INVISIBLE for char in value):
+        return "holds a control, line-breaking or invisible character; remove it"
+    if oid in _COUNTRIES:
+        fits = len(value) == 2 and value.isascii() and value.isalpha()
+        return None if fits else "is no country code of two letters (ISO 3166-1), such as DE"
+    if oid in _PRINTABLE_ONLY and not _PRINTABLE.fullmatch(value):
+        return "has a character other than letters, digits, blanks and '()+,-./:=?"
+    if oid in _IA5_ONLY and not value.isascii():
+        return "is not ASCII"
+    length = len(value.encode()) if oid == NameOID.COMMON_NAME else len(value)
+    bound = _UPPER_BOUNDS.get(oid, _OTHER_UPPER_BOUND)
+    return f"is {length} long; at most {bound} are allowed" if length > bound else None
+
+
+def _kind(oid: ObjectIdentifier) -> str:
+    return _KINDS.get(oid) or x509.NameAttribute(oid, "??").rfc4514_attribute_name
+
+
+def _shown(value: str | bytes) -> str:
+    return repr(value if len(value) <= 80 else value[:77]) + ("" if len(value) <= 80 else "...")
+
+
+def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
+    field = "csr.extensions"
+    try:
+        requests = sum(attribute.oid in _EXTENSION_REQUESTS for attribute in csr.attributes)
+        extensions = csr.extensions
+    except x509.DuplicateExtension as error:
+        message = f"the CSR has the extension {error.oid.dotted_string} twice; send each once (RFC 5280 §4.2)"
+        raise Invalid(message, field=field, value=error.oid.dotted_string) from error
+    except x509.UnsupportedGeneralNameType as error:
+        message = f"a name in the CSR is of a kind that is not supported: {error}; use DNS, IP, URI or e-mail"
+        raise Invalid(message, field=field) from error
+    except _UNREADABLE as error:
+        raise Invalid(f"the CSR's attributes or extensions cannot be read: {error}", field=field) from error
+    # cryptography reads the first one only; what stands in a second would be dropped unseen.
+    if requests > 1:
+        raise Invalid(f"the CSR has {requests} extensionRequest attributes; put all extensions in one", field=field)
+    return extensions
+
+
+def _names(extensions: x509.Extensions) -> AlternativeNames:
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            return AlternativeNames.from_extension(extension.value, field="csr")
+    return AlternativeNames()
+
+
+def _extended_key_usage(extensions: x509.Extensions) -> tuple[ObjectIdentifier, ...] | None:
+    for extension in extensions:
+        if isinstance(extension.value, x509.ExtendedKeyUsage):
+            return tuple(extension.value)
+    return None
+
+
+def _asks_for_ca(value: x509.ExtensionType) -> bool:
+    if isinstance(value, x509.BasicConstraints):
+        return value.ca
+    return isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign)

@@ -1,0 +1,89 @@
+"""DER, as much as certificates and CRLs need to be put together (X.690 §8–§11). Encoding only: nothing is parsed here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+__all__ = [
+    "NULL",
+    "TRUE",
+    "bit_string",
+    "boolean",
+    "context",
+    "enumerated",
+    "integer",
+    "object_identifier",
+    "octet_string",
+    "sequence",
+    "time",
+]
+
+NULL: Final = b"\x05\x00"
+TRUE: Final = b"\x01\x01\xff"
+
+_UTC_TIME_ENDS: Final = 2050
+
+
+def sequence(*parts: bytes) -> bytes:
+    """SEQUENCE of what is already encoded."""
+    return _value(0x30, b"".join(parts))
+
+
+def context(number: int, content: bytes) -> bytes:
+    """``[number]``, constructed: an EXPLICIT tag around an encoded value."""
+    return _value(0xA0 | number, content)
+
+
+def integer(number: int) -> bytes:
+    """INTEGER of a number that is not negative, with a zero octet where the first bit would make it so."""
+    return _value(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def enumerated(number: int) -> bytes:
+    """ENUMERATED of a small number."""
+    return _value(0x0A, number.to_bytes(1, "big"))
+
+
+def boolean(*, value: bool) -> bytes:
+    """BOOLEAN; DER knows one TRUE."""
+    return TRUE if value else b"\x01\x01\x00"
+
+
+def octet_string(content: bytes) -> bytes:
+    """OCTET STRING."""
+    return _value(0x04, content)
+
+
+def bit_string(content: bytes) -> bytes:
+    """BIT STRING of whole octets."""
+    return _value(0x03, b"\x00" + content)
+
+
+def object_identifier(dotted: str) -> bytes:
+    """OBJECT IDENTIFIER from its dotted form."""
+    first, second, *rest = map(int, dotted.split("."))
+    return _value(0x06, b"".join(map(_base128, (first * 40 + second, *rest))))
+
+
+def time(moment: datetime) -> bytes:
+    """UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds of UTC (RFC 5280 §4.1.2.5)."""
+    utc = moment.astimezone(UTC)
+    if utc.year < _UTC_TIME_ENDS:
+        return _value(0x17, utc.strftime("%y%m%d%H%M%SZ").encode("ascii"))
+    return _value(0x18, utc.strftime("%Y%m%d%H%M%SZ").encode("ascii"))
+
+
+def _value(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
+def _base128(number: int) -> bytes:
+    octets = [number & 0x7F]
+    while number := number >> 7:
+        octets.append(0x80 | number & 0x7F)
+    return bytes(reversed(octets))

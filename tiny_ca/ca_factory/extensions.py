@@ -1,0 +1,112 @@
+"""The extensions of a certificate, from what was asked and what the profile and the issuer say (RFC 5280 §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
+
+from tiny_ca.ca_factory import der
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import PublicKey
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.profiles import Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.models.key_spec import KeySpec
+
+__all__ = ["NO_REV_AVAIL", "extensions_of", "path_length_bound"]
+
+NO_REV_AVAIL: Final = ObjectIdentifier("2.5.29.56")  # RFC 9608 §2
+
+_KEY_USAGES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def extensions_of(
+    request: CertificateRequest,
+    public_key: PublicKey,
+    *,
+    profile: Profile,
+    issuer: Issuer | None,
+    names: AlternativeNames,
+    anonymous: bool,
+) -> tuple[x509.Extension[x509.ExtensionType], ...]:
+    """Everything the certificate says besides its fields, with the criticality that RFC 5280 §4.2.1 asks for.
+
+    ``anonymous``: the subject is empty. ``issuer`` None: the certificate signs itself.
+    """
+    return tuple(_extensions(request, public_key, profile, issuer, names, anonymous=anonymous))
+
+
+def path_length_bound(profile: Profile, issuer: Issuer | None) -> int | None:
+    """The longest path length the profile and the issuer leave to a CA below it; None for no bound."""
+    below = issuer.path_length - 1 if issuer and issuer.path_length is not None else None
+    return min((bound for bound in (profile.path_length, below) if bound is not None), default=None)
+
+
+def _extensions(  # noqa: PLR0913  # what a certificate says depends on all of them
+    request: CertificateRequest,
+    public_key: PublicKey,
+    profile: Profile,
+    issuer: Issuer | None,
+    names: AlternativeNames,
+    *,
+    anonymous: bool,
+) -> Iterator[x509.Extension[x509.ExtensionType]]:
+    # §4.2.1.9: critical in a CA's certificate, and absent or not in others; present everywhere, old verifiers want it.
+    yield _extension(
+        x509.BasicConstraints(ca=profile.ca, path_length=_path_length(request, profile, issuer)), critical=True
+    )
+    yield _extension(_key_usage(profile, request.key_spec), critical=True)  # §4.2.1.3
+    usages = request.extended_key_usage or profile.extended_key_usage
+    if usages:
+        yield _extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if names:
+        # §4.2.1.6: critical where the subject is empty, for then it alone names the holder.
+        yield _extension(x509.SubjectAlternativeName(names.general_names()), critical=anonymous)
+    ski = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    yield _extension(ski, critical=False)
+    aki = (
+        issuer.authority_key_identifier
+        if issuer
+        else x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+    )
+    yield _extension(aki, critical=False)
+    if issuer and issuer.urls.ca_issuers and profile.authority_information_access:
+        location = x509.UniformResourceIdentifier(issuer.urls.ca_issuers)
+        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, location)
+        yield _extension(x509.AuthorityInformationAccess([access]), critical=False)
+    if issuer and issuer.urls.crl and profile.crl_distribution_points:
+        location = x509.UniformResourceIdentifier(issuer.urls.crl)
+        point = x509.DistributionPoint([location], relative_name=None, reasons=None, crl_issuer=None)
+        yield _extension(x509.CRLDistributionPoints([point]), critical=False)
+    if profile.no_rev_avail:
+        yield _extension(x509.UnrecognizedExtension(NO_REV_AVAIL, der.NULL), critical=False)  # RFC 9608 §2
+
+
+def _path_length(request: CertificateRequest, profile: Profile, issuer: Issuer | None) -> int | None:
+    if not profile.ca:
+        return None
+    return request.path_length if request.path_length is not None else path_length_bound(profile, issuer)
+
+
+def _key_usage(profile: Profile, spec: KeySpec) -> x509.KeyUsage:
+    given = set(profile.key_usage)
+    if spec.algorithm != "rsa":
+        given -= {"key_encipherment", "data_encipherment"}
+    return x509.KeyUsage(**{usage: usage in given for usage in _KEY_USAGES})
+
+
+def _extension(value: x509.ExtensionType, *, critical: bool) -> x509.Extension[x509.ExtensionType]:
+    return x509.Extension(value.oid, critical, value)

@@ -1,0 +1,370 @@
+"""CertificateFactory: a loaded CA that issues, and CAs that make themselves. Objects in, objects out.
+
+What may be issued is ``plan``'s to say, how it is signed ``signing``'s; here documented arguments become requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from logging import Logger
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl, verify_crl
+from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
+from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, host_name
+from tiny_ca.ca_factory.plan import plan
+from tiny_ca.ca_factory.profiles import NO_LIMITS, SUBJECT_ATTRIBUTES, Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.ca_factory.signer import Signer, SoftwareSigner
+from tiny_ca.ca_factory.signing import sign_certificate
+from tiny_ca.ca_factory.subject import checked_subject
+from tiny_ca.ca_factory.utils.file_loader import ICALoader
+from tiny_ca.ca_factory.utils.life_time import CertLifetime
+from tiny_ca.const import CertType
+from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
+from tiny_ca.models.key_spec import KeySpec
+from tiny_ca.models.revocation import REASON_CODES
+from tiny_ca.settings import DEFAULT_LOGGER
+
+__all__ = ["CertificateFactory"]
+
+# The library's callers are the CA's owners: its arguments are the policy. Windows are exact, so nothing is backdated.
+_ALWAYS: Final = timedelta(days=365 * 1000)
+_LEAF: Final = Profile(
+    name="library",
+    default_lifetime=timedelta(days=365),
+    max_lifetime=_ALWAYS,
+    backdate=_ALWAYS,
+    subject=tuple(SUBJECT_ATTRIBUTES),
+    wildcards=True,
+)
+_CA: Final = Profile(
+    name="library-ca",
+    default_lifetime=timedelta(days=3650),
+    max_lifetime=_ALWAYS,
+    backdate=_ALWAYS,
+    certificate_type=CertType.CA,
+    key_usage=("digital_signature", "key_cert_sign", "crl_sign"),
+    ca=True,
+)
+
+
+class CertificateFactory:
+    """Issues with the CA that ``ca_loader`` holds. No files, no database, no rules about who may own a name.
+
+    Raises
+    ------
+    TypeError
+        ``ca_loader`` lacks one of the three properties of ICALoader.
+    ErrorLoadCert
+        Its certificate is no CA's, or its key another's.
+    """
+
+    def __init__(self, ca_loader: ICALoader, logger: Logger | None = None) -> None:
+        if not isinstance(ca_loader, ICALoader):
+            message = (
+                f"ca_loader must have ca_cert, ca_key and base_info (ICALoader), not be a {type(ca_loader).__name__}"
+            )
+            raise TypeError(message)
+        self._ca = ca_loader
+        self._issuer = Issuer(ca_loader.ca_cert, SoftwareSigner(ca_loader.ca_key))
+        self._logger = logger or DEFAULT_LOGGER
+
+    @property
+    def issuer(self) -> Issuer:
+        """The CA as ``plan`` and ``build_crl`` take it."""
+        return self._issuer
+
+    @staticmethod
+    def build_self_signed_ca(
+        common_name: str = "Internal CA",
+        organization: str = "My Company",
+        country: str = "UA",
+        key_size: int = 2048,
+        days_valid: int = 3650,
+        valid_from: datetime | None = None,
+        logger: Logger | None = None,
+        *,
+        key: KeySpec | Mapping[str, Any] | None = None,
+    ) -> tuple[x509.Certificate, PrivateKey]:
+        """Make a root: ``(certificate, private_key)``. RSA of ``key_size`` bits unless ``key`` asks for another kind.
+
+        Raises
+        ------
+        InvalidRangeTimeCertificate
+            The validity is empty or past.
+        """
+        spec = _key_spec(key, key_size)
+        private_key = generate_private_key(spec)
+        subject = _subject(common_name, organization=organization, country=country)
+        request = _request(subject, AlternativeNames(), private_key, spec, _window(valid_from, days_valid, None))
+        certificate = _sign(request, profile=_CA, issuer=None, signer=SoftwareSigner(private_key))
+        (logger or DEFAULT_LOGGER).info("made root CA %s", certificate.subject.rfc4514_string())
+        return certificate, private_key
+
+    def issue_certificate(
+        self,
+        common_name: str,
+        serial_type: CertType = CertType.SERVICE,
+        key_size: int = 2048,
+        days_valid: int = 365,
+        valid_from: datetime | None = None,
+        email: str | None = None,
+        is_server_cert: bool = False,  # noqa: FBT001, FBT002  # the documented signature
+        is_client_cert: bool = False,  # noqa: FBT001, FBT002
+        san_dns: list[str] | None = None,
+        san_ip: list[str | IPAddress] | None = None,
+        *,
+        key: KeySpec | Mapping[str, Any] | None = None,
+    ) -> tuple[x509.Certificate, PrivateKey, x509.CertificateSigningRequest]:
+        """Make a key and a certificate for it: ``(certificate, private_key, csr)``.
+
+        Raises
+        ------
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives the CA.
+        Invalid
+            A name is none, or ``is_server_cert`` with a common name that is no host.
+        """
+        window = _window(valid_from, days_valid, self._issuer)
+        names = AlternativeNames.parse(dns=san_dns or (), ip=san_ip or (), emails=[email] if email else ())
+        if is_server_cert:
+            names = names.with_host(_host(common_name))
+        usages = _usages(server=is_server_cert, client=is_client_cert)
+        info = self._ca.base_info
+        subject = _subject(common_name, organization=info.organization, country=info.country, email=email)
+        spec = _key_spec(key, key_size)
+        private_key = generate_private_key(spec)
+        request = _request(subject, names, private_key, spec, window, usages=usages, kind=serial_type)
+        certificate = _sign(request, profile=_leaf_profile(usages), issuer=self._issuer)
+        return certificate, private_key, _make_csr(request, private_key)
+
+    def issue_from_csr(
+        self,
+        csr: bytes | ParsedCSR,
+        *,
+        profile: Profile | None = None,
+        lifetime: timedelta | None = None,
+        serial_type: CertType | None = None,
+        now: datetime | None = None,
+    ) -> x509.Certificate:
+        """Sign somebody's CSR (PEM or DER) under a profile; without one, whatever the CSR asks except to be a CA.
+
+        Raises
+        ------
+        Malformed, Invalid
+            The CSR cannot be read, or is unfit: its signature, its key, a name.
+        Forbidden
+            The profile refuses; ``rule`` says which of its constraints.
+        """
+        parsed = csr if isinstance(csr, ParsedCSR) else parse_csr(csr)
+        request = CertificateRequest.from_csr(parsed, lifetime=lifetime, certificate_type=serial_type)
+        rules = profile or _leaf_profile(parsed.extended_key_usage or ())
+        return _sign(request, profile=rules, issuer=self._issuer, now=now)
+
+    def issue_intermediate_ca(
+        self,
+        common_name: str,
+        key_size: int = 4096,
+        days_valid: int = 1825,
+        valid_from: datetime | None = None,
+        path_length: int | None = 0,
+        organization: str | None = None,
+        country: str | None = None,
+        *,
+        key: KeySpec | Mapping[str, Any] | None = None,
+    ) -> tuple[x509.Certificate, PrivateKey]:
+        """Make a CA below this one: ``(certificate, private_key)``.
+
+        Raises
+        ------
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives this CA.
+        Forbidden
+            This CA's path length leaves no room for it.
+        """
+        window = _window(valid_from, days_valid, self._issuer)
+        info = self._ca.base_info
+        subject = _subject(common_name, organization=organization or info.organization, country=country or info.country)
+        spec = _key_spec(key, key_size)
+        private_key = generate_private_key(spec)
+        request = _request(subject, AlternativeNames(), private_key, spec, window, path_length=path_length)
+        return _sign(request, profile=_CA, issuer=self._issuer), private_key
+
+    def build_crl(
+        self,
+        revoked_certs: Iterable[Any],
+        days_valid: int = 1,
+        *,
+        crl_number: int | None = None,
+    ) -> x509.CertificateRevocationList:
+        """Sign a CRL of records or ``(serial_number, revocation_date, revocation_reason)`` rows.
+
+        ``crl_number`` None takes the microseconds since 1970, which grow as long as the clock does.
+        """
+        start, end = CertLifetime.compute(days_valid=days_valid)
+        number = crl_number if crl_number is not None else int(datetime.now(UTC).timestamp() * 1_000_000)
+        encoded = build_crl(
+            map(_revoked, revoked_certs), issuer=self._issuer, crl_number=number, this_update=start, next_update=end
+        )
+        return x509.load_der_x509_crl(encoded)
+
+    async def abuild_crl(
+        self,
+        revoked_certs: AsyncIterable[Any],
+        days_valid: int = 1,
+        *,
+        crl_number: int | None = None,
+    ) -> x509.CertificateRevocationList:
+        """``build_crl`` of an asynchronous iterable; the signing itself does not leave the caller's thread."""
+        return self.build_crl([row async for row in revoked_certs], days_valid, crl_number=crl_number)
+
+    def verify_crl(self, crl: x509.CertificateRevocationList) -> None:
+        """Check that this CA signed the CRL and that it is current.
+
+        Raises
+        ------
+        ValidationCertError
+            See ``crl.verify_crl``.
+        """
+        verify_crl(crl, self._ca.ca_cert)
+
+    def validate_cert(self, cert: x509.Certificate) -> None:
+        """Check issuer, window and signature, in this order. Revocation is not checked.
+
+        Raises
+        ------
+        ValidationCertError
+            Says which check failed, with the values.
+        """
+        ca_cert = self._ca.ca_cert
+        if cert.issuer != ca_cert.subject:
+            message = f"issued by {cert.issuer.rfc4514_string()!r}, not by {ca_cert.subject.rfc4514_string()!r}"
+            raise ValidationCertError(message, field="issuer", value=cert.issuer.rfc4514_string())
+        now = datetime.now(UTC)
+        if not cert.not_valid_before_utc <= now <= cert.not_valid_after_utc:
+            window = f"{cert.not_valid_before_utc.isoformat()} to {cert.not_valid_after_utc.isoformat()}"
+            message = f"valid from {window}, which is not now ({now.isoformat()})"
+            raise ValidationCertError(message, field="validity", value=window)
+        try:
+            cert.verify_directly_issued_by(ca_cert)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            message = f"the signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"
+            raise ValidationCertError(message, field="signature") from error
+
+    def get_cert_chain(self, cert: x509.Certificate) -> list[x509.Certificate]:
+        """The certificate, this CA, and this CA's issuers where they are known; root last."""
+        return [cert, self._issuer.certificate, *self._issuer.chain]
+
+
+def _sign(
+    request: CertificateRequest,
+    *,
+    profile: Profile,
+    issuer: Issuer | None,
+    signer: Signer | None = None,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    moment = now or datetime.now(UTC)
+    return sign_certificate(plan(request, profile=profile, limits=NO_LIMITS, issuer=issuer, now=moment), signer)
+
+
+def _window(valid_from: datetime | None, days_valid: int, issuer: Issuer | None) -> tuple[datetime, datetime]:
+    start, end = CertLifetime.compute(valid_from=valid_from, days_valid=days_valid)
+    if issuer and end > issuer.not_valid_after:
+        message = f"{days_valid} days end {end.isoformat()}, after the CA itself ({issuer.not_valid_after.isoformat()})"
+        raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid)
+    return start, end
+
+
+def _request(
+    subject: tuple[tuple[ObjectIdentifier, str], ...],
+    names: AlternativeNames,
+    private_key: PrivateKey,
+    spec: KeySpec,
+    window: tuple[datetime, datetime],
+    *,
+    usages: tuple[ObjectIdentifier, ...] = (),
+    kind: CertType | None = None,
+    path_length: int | None = None,
+) -> CertificateRequest:
+    return CertificateRequest(
+        subject=subject,
+        names=names,
+        public_key=private_key.public_key(),
+        key_spec=spec,
+        valid_from=window[0],
+        lifetime=window[1] - window[0],
+        extended_key_usage=usages,
+        certificate_type=kind,
+        path_length=path_length,
+    )
+
+
+def _subject(
+    common_name: str, *, organization: str | None, country: str | None, email: str | None = None
+) -> tuple[tuple[ObjectIdentifier, str], ...]:
+    asked = (
+        (NameOID.COUNTRY_NAME, country),
+        (NameOID.ORGANIZATION_NAME, organization),
+        (NameOID.COMMON_NAME, common_name),
+        (NameOID.EMAIL_ADDRESS, email),
+    )
+    return checked_subject((oid, value) for oid, value in asked if value is not None)
+
+
+def _host(common_name: str) -> str | IPAddress:
+    host = host_name(common_name)
+    if host is None:
+        message = f"a server certificate's common name is a DNS name or an address, not {common_name!r}"
+        raise Invalid(message, field="common_name", value=common_name)
+    return host
+
+
+def _usages(*, server: bool, client: bool) -> tuple[ObjectIdentifier, ...]:
+    asked = ((server, ExtendedKeyUsageOID.SERVER_AUTH), (client, ExtendedKeyUsageOID.CLIENT_AUTH))
+    return tuple(usage for wanted, usage in asked if wanted)
+
+
+def _leaf_profile(usages: tuple[ObjectIdentifier, ...]) -> Profile:
+    return replace(_LEAF, extended_key_usage=usages)
+
+
+def _key_spec(key: KeySpec | Mapping[str, Any] | None, key_size: int) -> KeySpec:
+    if key is None:
+        return KeySpec.rsa(key_size)
+    return key if isinstance(key, KeySpec) else KeySpec(**key)
+
+
+def _make_csr(request: CertificateRequest, private_key: PrivateKey) -> x509.CertificateSigningRequest:
+    name = x509.Name([x509.NameAttribute(oid, value) for oid, value in request.subject])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    if request.names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(request.names.general_names()), critical=False)
+    spec = request.key_spec
+    return builder.sign(private_key, hashes.SHA256() if spec.algorithm in {"rsa", "ec"} else None)
+
+
+def _revoked(row: Any) -> RevokedCertificate:  # noqa: ANN401  # a record, a row of a query, or a tuple
+    serial, moment, reason = (
+        row
+        if isinstance(row, tuple) and not hasattr(row, "serial_number")
+        else (row.serial_number, row.revocation_date, getattr(row, "revocation_reason", None))
+    )
+    return RevokedCertificate(int(serial), CertLifetime.normalize_dt(moment), _reason_code(reason))
+
+
+def _reason_code(reason: object) -> int:
+    """An unusable reason is unspecified: the entry matters more than why."""
+    if isinstance(reason, x509.ReasonFlags):
+        return REASON_CODES[reason]
+    return reason if isinstance(reason, int) and reason in REASON_CODES.values() else 0

@@ -1,0 +1,96 @@
+"""The CA that signs: certificate, signer, chain, and where relying parties find both (AIA, CDP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from tiny_ca.ca_factory.keys import public_key_der
+from tiny_ca.ca_factory.signer import Signer
+from tiny_ca.exc import ErrorLoadCert
+
+__all__ = ["Issuer", "IssuerUrls", "issuer_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerUrls:
+    """Where certificates point to; None leaves the pointer out."""
+
+    ca_issuers: str | None = None
+    crl: str | None = None
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """A CA ready to sign. ``chain``: its own issuers, nearest first, root last; empty for a root.
+
+    Raises
+    ------
+    ErrorLoadCert
+        The key does not belong to the certificate, or the certificate is no CA's.
+    """
+
+    certificate: x509.Certificate
+    signer: Signer
+    chain: tuple[x509.Certificate, ...] = ()
+    urls: IssuerUrls = IssuerUrls()
+
+    def __post_init__(self) -> None:
+        if public_key_der(self.signer.public_key) != public_key_der(self.certificate.public_key()):  # type: ignore[arg-type]
+            message = (
+                f"the private key does not belong to the CA certificate {self.certificate.subject.rfc4514_string()!r}"
+            )
+            raise ErrorLoadCert(message, field="ca_key")
+        if not self._basic_constraints.ca:
+            message = f"{self.certificate.subject.rfc4514_string()!r} is no CA certificate (basicConstraints CA:TRUE)"
+            raise ErrorLoadCert(message, field="ca_cert")
+
+    @cached_property
+    def id(self) -> str:
+        """The short name that paths and URLs use."""
+        return issuer_id(self.certificate)
+
+    @cached_property
+    def subject(self) -> x509.Name:
+        """The name that goes into ``issuer`` of what is signed."""
+        return self.certificate.subject
+
+    @cached_property
+    def subject_der(self) -> bytes:
+        """The subject as the CA certificate encodes it: relying parties compare octets (RFC 5280 §7.1)."""
+        return self.certificate.subject.public_bytes()
+
+    @cached_property
+    def not_valid_after(self) -> datetime:
+        """When this CA ends, and with it everything it signed."""
+        return min(certificate.not_valid_after_utc for certificate in (self.certificate, *self.chain))
+
+    @cached_property
+    def path_length(self) -> int | None:
+        """How many CAs may stand below; None for no limit."""
+        return self._basic_constraints.path_length
+
+    @cached_property
+    def authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """What goes into everything signed; from the CA's own SKI where it has one (RFC 5280 §4.2.1.1)."""
+        try:
+            ski = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key())  # type: ignore[arg-type]
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski.value)
+
+    @cached_property
+    def _basic_constraints(self) -> x509.BasicConstraints:
+        try:
+            return self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except x509.ExtensionNotFound:
+            return x509.BasicConstraints(ca=False, path_length=None)
+
+
+def issuer_id(certificate: x509.Certificate) -> str:
+    """The first 16 hex digits of the certificate's SHA-256 fingerprint."""
+    return certificate.fingerprint(hashes.SHA256()).hex()[:16]

@@ -1,0 +1,328 @@
+"""May this be signed, and what exactly? ``plan`` asks every rule and returns all that the certificate will hold.
+
+    CertificateRequest + Profile + Limits + Issuer + now  ->  Plan, or the first rule that refuses
+
+Nothing here touches a private key. A Plan is complete: ``factory`` only encodes, lints and signs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from tiny_ca.ca_factory.extensions import extensions_of, path_length_bound
+from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import KeySpec, PublicKey
+from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, email_address, host_name
+from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.const import CertType
+from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarge
+from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.serial_generator import SerialWithEncoding
+
+__all__ = ["Plan", "check", "plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Every field of a certificate that may be signed (RFC 5280 §4.1.2); ``issuer`` None makes it self-signed."""
+
+    profile: Profile
+    serial_number: int
+    subject: x509.Name
+    names: AlternativeNames
+    public_key: PublicKey
+    key_spec: KeySpec
+    not_valid_before: datetime
+    not_valid_after: datetime
+    extensions: tuple[x509.Extension[x509.ExtensionType], ...]
+    certificate_type: CertType
+    issuer: Issuer | None
+
+    @property
+    def common_name(self) -> str | None:
+        """The first common name of the subject."""
+        found = self.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(found[0].value) if found else None
+
+
+def plan(
+    request: CertificateRequest,
+    *,
+    profile: Profile,
+    limits: Limits,
+    issuer: Issuer | None,
+    now: datetime,
+    serial_number: int | None = None,
+) -> Plan:
+    """Hold the request against the profile, the caller's limits and the issuer.
+
+    Raises
+    ------
+    Forbidden
+        A rule refuses; ``rule`` names it.
+    Invalid
+        The request can be signed by nobody: no name at all, a validity that is none.
+    """
+    case, (not_valid_before, not_valid_after) = _judge(request, profile, limits, issuer, now)
+    if request.public_key is None:
+        raise Invalid("there is no key to certify yet", field="key")
+    kind = profile.certificate_type if profile.ca or request.certificate_type is None else request.certificate_type
+    return Plan(
+        profile=profile,
+        serial_number=serial_number or SerialWithEncoding.generate(request.common_name or "", kind),
+        subject=x509.Name([x509.NameAttribute(attribute, value) for attribute, value in case.subject]),
+        names=case.names,
+        public_key=request.public_key,
+        key_spec=request.key_spec,
+        not_valid_before=not_valid_before,
+        not_valid_after=not_valid_after,
+        extensions=extensions_of(
+            request, request.public_key, profile=profile, issuer=issuer, names=case.names, anonymous=not case.subject
+        ),
+        certificate_type=kind,
+        issuer=issuer,
+    )
+
+
+def check(
+    request: CertificateRequest, *, profile: Profile, limits: Limits, issuer: Issuer | None, now: datetime
+) -> None:
+    """Ask every rule, as ``plan`` does, before a key is made for the request.
+
+    Raises
+    ------
+    Forbidden, Invalid
+        As ``plan``.
+    """
+    _judge(request, profile, limits, issuer, now)
+
+
+def _judge(
+    request: CertificateRequest, profile: Profile, limits: Limits, issuer: Issuer | None, now: datetime
+) -> tuple[_Case, tuple[datetime, datetime]]:
+    case = _Case(request=request, profile=profile, limits=limits, issuer=issuer, now=now)
+    # 1. Who may ask for what kind of thing.
+    _check_profile_and_issuer(case)
+    _check_ca(case)
+    # 2. The key, and what it may be used for.
+    _check_key(case)
+    _check_extensions(case)
+    _check_extended_key_usage(case)
+    # 3. The names.
+    _check_common_name(case)
+    _check_has_names(case)
+    _check_wildcards(case)
+    _check_names(case)
+    # 4. The time.
+    _check_lifetime(case)
+    return case, _window(case)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """One request before its judges, with what follows from it computed once."""
+
+    request: CertificateRequest
+    profile: Profile
+    limits: Limits
+    issuer: Issuer | None
+    now: datetime
+
+    @cached_property
+    def subject(self) -> tuple[tuple[ObjectIdentifier, str], ...]:
+        """The attributes that the profile keeps."""
+        kept = {SUBJECT_ATTRIBUTES[name] for name in self.profile.subject}
+        return tuple((attribute, value) for attribute, value in self.request.subject if attribute in kept)
+
+    @cached_property
+    def common_names(self) -> tuple[str, ...]:
+        return tuple(value for attribute, value in self.subject if attribute == NameOID.COMMON_NAME)
+
+    @cached_property
+    def names(self) -> AlternativeNames:
+        """The SAN of the certificate: what was asked, and the common name where the profile serves hosts."""
+        names = self.request.names
+        if self.profile.host_common_name:
+            for host in filter(None, map(host_name, self.common_names)):
+                names = names.with_host(host)
+        return names
+
+    @cached_property
+    def claimed_names(self) -> AlternativeNames:
+        """Every name that a relying party may read out of the certificate, the subject's own included."""
+        names = self.names
+        for host in filter(None, map(host_name, self.common_names)):
+            names = names.with_host(host)
+        mailboxes = [value for attribute, value in self.subject if attribute == NameOID.EMAIL_ADDRESS]
+        emails = tuple(email_address(mailbox, field="email") for mailbox in mailboxes)
+        return replace(names, email=tuple(dict.fromkeys((*names.email, *emails))))
+
+    @cached_property
+    def lifetime(self) -> timedelta:
+        return self.request.lifetime or self.profile.default_lifetime
+
+    @cached_property
+    def max_lifetime(self) -> timedelta:
+        return min(self.profile.max_lifetime, self.limits.max_lifetime or self.profile.max_lifetime)
+
+
+def _check_profile_and_issuer(case: _Case) -> None:
+    limits, name = case.limits, case.profile.name
+    if limits.profiles is not None and name not in limits.profiles:
+        raise Forbidden(f"this caller may not use profile {name!r}", rule="profile", value=name)
+    if case.issuer and limits.issuers is not None and case.issuer.id not in limits.issuers:
+        raise Forbidden(f"this caller may not use issuer {case.issuer.id}", rule="issuer", value=case.issuer.id)
+
+
+def _check_ca(case: _Case) -> None:
+    wants_ca = case.request.requests_ca or case.request.certificate_type is CertType.CA
+    if wants_ca and not case.profile.ca:
+        message = f"the request asks for a CA certificate, which profile {case.profile.name!r} never gives"
+        raise Forbidden(message, rule="certificate_authority", value="CA:TRUE")
+    # RFC 5280 §4.2.1.9: pathLenConstraint counts the CAs below.
+    if not case.profile.ca:
+        return
+    if case.issuer and case.issuer.path_length == 0:
+        message = "the issuer's path length is 0: no CA may stand below it"
+        raise Forbidden(message, rule="path_length", value=0)
+    asked, bound = case.request.path_length, path_length_bound(case.profile, case.issuer)
+    if asked is not None and bound is not None and asked > bound:
+        message = f"a path length of {asked} is more than profile and issuer leave ({bound})"
+        raise Forbidden(message, rule="path_length", value=asked)
+
+
+def _check_key(case: _Case) -> None:
+    spec = case.request.key_spec
+    if not any(constraint.allows(spec) for constraint in case.profile.keys):
+        allowed = ", ".join(map(str, case.profile.keys))
+        message = f"profile {case.profile.name!r} takes keys of {allowed}, not {spec}"
+        raise Forbidden(message, rule="key", value=str(spec))
+
+
+def _check_extensions(case: _Case) -> None:
+    unknown = case.request.unknown_extensions
+    if unknown and case.profile.unknown_extensions == "refuse":
+        oids = ", ".join(oid.dotted_string for oid in unknown)
+        message = f"the request brings extensions that profile {case.profile.name!r} does not know: {oids}"
+        raise Forbidden(message, rule="extensions", value=oids)
+
+
+def _check_extended_key_usage(case: _Case) -> None:
+    for usage in case.request.extended_key_usage or ():
+        if usage not in case.profile.extended_key_usage:
+            name = _eku_name(usage)
+            allowed = ", ".join(map(_eku_name, case.profile.extended_key_usage)) or "none"
+            message = f"profile {case.profile.name!r} gives the extended key usage {allowed}, not {name}"
+            raise Forbidden(message, rule="extended_key_usage", value=name)
+
+
+def _check_common_name(case: _Case) -> None:
+    if not case.profile.host_common_name:
+        return
+    for name in case.common_names:
+        if host_name(name) is None:
+            message = f"under profile {case.profile.name!r} a common name is a DNS name or an address, not {name!r}"
+            raise Forbidden(message, rule="common_name", value=name)
+
+
+def _check_has_names(case: _Case) -> None:
+    if not case.subject and not case.names:
+        message = "a certificate needs a subject or a subject alternative name, and this request has neither"
+        raise Invalid(message, field="subject", value="")
+    if case.profile.require_san and not case.names:
+        message = f"profile {case.profile.name!r} needs at least one subject alternative name"
+        raise Forbidden(message, rule="require_san", value="")
+    if len(case.names) > MAX_NAMES:
+        message = f"{len(case.names)} names, the common name included, are more than {MAX_NAMES}"
+        raise TooLarge(message, limit=MAX_NAMES, field="san_dns", value=len(case.names))
+
+
+def _check_wildcards(case: _Case) -> None:
+    if case.profile.wildcards:
+        return
+    for name in case.claimed_names.dns:
+        if name.startswith("*"):
+            message = f"profile {case.profile.name!r} gives no wildcards, so not {name!r}"
+            raise Forbidden(message, rule="wildcards", value=name)
+
+
+def _check_names(case: _Case) -> None:
+    for kind, name in case.profile.names.uncovered(case.claimed_names):
+        message = f"the {kind} name {name!r} is outside what profile {case.profile.name!r} allows"
+        raise Forbidden(message, rule="names", value=name)
+    for kind, name in case.limits.effective_names.uncovered(case.claimed_names):
+        raise Forbidden(
+            f"the {kind} name {name!r} is outside what this caller may have", rule="limits.names", value=name
+        )
+    if case.limits.names.dns is None:
+        return
+    for name in case.common_names:  # one that is a host was among the names above
+        if host_name(name) is None and name not in case.limits.names.dns:
+            message = f"the common name {name!r} is outside what this caller may have"
+            raise Forbidden(message, rule="limits.names", value=name)
+
+
+def _check_lifetime(case: _Case) -> None:
+    lifetime, name = case.lifetime, case.profile.name
+    if lifetime < case.profile.min_lifetime:
+        shortest = format_duration(case.profile.min_lifetime)
+        message = f"a lifetime of {format_duration(lifetime)} is less than profile {name!r} allows ({shortest})"
+        raise Invalid(message, field="lifetime", value=format_duration(lifetime))
+    if lifetime > case.profile.max_lifetime:
+        longest = format_duration(case.profile.max_lifetime)
+        message = f"a lifetime of {format_duration(lifetime)} is more than profile {name!r} allows ({longest})"
+        raise Forbidden(message, rule="max_lifetime", value=format_duration(lifetime))
+    if lifetime > case.max_lifetime:
+        longest = format_duration(case.max_lifetime)
+        message = f"a lifetime of {format_duration(lifetime)} is more than this caller may have ({longest})"
+        raise Forbidden(message, rule="limits.max_lifetime", value=format_duration(lifetime))
+
+
+def _window(case: _Case) -> tuple[datetime, datetime]:
+    """The validity: it starts a little early for clocks that lag, and is never longer than the maximum, nor outlives
+    the issuer (RFC 5280 §4.1.2.5 counts whole seconds).
+    """
+    now = case.now.replace(microsecond=0)
+    asked = case.request.valid_from
+    if asked is None:
+        backdate = min(case.profile.backdate, case.max_lifetime - case.lifetime)
+        start, end = now - backdate, now + case.lifetime
+    else:
+        start = (asked if asked.tzinfo else asked.replace(tzinfo=UTC)).replace(microsecond=0)
+        if start < now - case.profile.backdate:
+            message = f"valid_from {start:%Y-%m-%dT%H:%M:%SZ} is in the past; the earliest is now"
+            raise Invalid(message, field="valid_from", value=start.isoformat())
+        end = _later(start, case.lifetime)
+        if end > now + case.max_lifetime:
+            message = (
+                f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would last beyond now + "
+                f"{format_duration(case.max_lifetime)}, the most that is allowed"
+            )
+            raise Forbidden(message, rule="max_lifetime", value=start.isoformat())
+    if case.issuer and end > case.issuer.not_valid_after:
+        message = (
+            f"a certificate until {end:%Y-%m-%dT%H:%M:%SZ} would outlive its issuer, "
+            f"which ends {case.issuer.not_valid_after:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        raise Forbidden(message, rule="issuer_validity", value=format_duration(case.lifetime))
+    if case.issuer:
+        start = max(start, case.issuer.certificate.not_valid_before_utc)
+    return start, end
+
+
+def _later(start: datetime, lifetime: timedelta) -> datetime:
+    try:
+        return start + lifetime
+    except OverflowError as error:
+        message = f"valid_from {start:%Y} and a lifetime of {format_duration(lifetime)} end past the year 9999"
+        raise InvalidRangeTimeCertificate(message, field="valid_from", value=start.isoformat()) from error
+
+
+def _eku_name(oid: ObjectIdentifier) -> str:
+    return oid._name if oid._name != "Unknown OID" else oid.dotted_string  # noqa: SLF001  # the only name there is

@@ -1,0 +1,66 @@
+"""What somebody asks for, already read and checked for form: the input of ``plan``, from a CSR or from a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from tiny_ca.ca_factory.csr import ParsedCSR
+from tiny_ca.ca_factory.keys import PublicKey
+from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.const import CertType
+from tiny_ca.models.key_spec import KeySpec
+
+__all__ = ["CertificateRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequest:
+    """A request whose possession of the key is proved, or whose key was made here.
+
+    ``subject``: ``(attribute, value)`` pairs in the order asked. ``valid_from`` and ``lifetime``: None leaves them to
+    the profile. ``public_key`` None: a key is to be made; such a request can be checked, not planned. ``extended_key_usage``: None takes all that the profile gives. ``unknown_extensions`` are never copied.
+    """
+
+    subject: tuple[tuple[ObjectIdentifier, str], ...]
+    names: AlternativeNames
+    public_key: PublicKey | None
+    key_spec: KeySpec
+    lifetime: timedelta | None = None
+    valid_from: datetime | None = None
+    certificate_type: CertType | None = None
+    extended_key_usage: tuple[ObjectIdentifier, ...] | None = None
+    requests_ca: bool = False
+    path_length: int | None = None
+    unknown_extensions: tuple[ObjectIdentifier, ...] = ()
+
+    @classmethod
+    def from_csr(
+        cls,
+        csr: ParsedCSR,
+        *,
+        names: AlternativeNames | None = None,
+        lifetime: timedelta | None = None,
+        valid_from: datetime | None = None,
+        certificate_type: CertType | None = None,
+    ) -> CertificateRequest:
+        """What a CSR asks for; ``names``, where given, replace those in it."""
+        return cls(
+            subject=tuple((attribute.oid, str(attribute.value)) for attribute in csr.subject),
+            names=csr.names if names is None else names,
+            public_key=csr.public_key,
+            key_spec=csr.key_spec,
+            lifetime=lifetime,
+            valid_from=valid_from,
+            certificate_type=certificate_type,
+            extended_key_usage=csr.extended_key_usage,
+            requests_ca=csr.requests_ca,
+            unknown_extensions=csr.unknown_extensions,
+        )
+
+    @property
+    def common_name(self) -> str | None:
+        """The first common name of the subject."""
+        return next((value for attribute, value in self.subject if attribute == NameOID.COMMON_NAME), None)
