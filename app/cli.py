@@ -61,7 +61,7 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
         tls_key=tls_key,
         behind_proxy=behind_proxy,
     )
-    raise typer.Exit(_guarded(lambda: run_server(settings, lambda port: _announce(settings, port))))
+    raise typer.Exit(_guarded(lambda: run_server(settings, _announce)))
 
 
 @cli.command()
@@ -118,9 +118,9 @@ def _where(settings: Settings) -> None:
             _output.print(f"  {name:<16} {folder / file}", markup=False)
 
 
-def _announce(settings: Settings, port: int) -> None:
+def _announce(settings: Settings) -> None:
     """The one screen: where things are, and a curl that works when pasted."""
-    url = settings.effective_public_url if settings.port else f"http://{settings.host}:{port}"
+    url = settings.effective_public_url
     token = settings.data_dir / ADMIN_TOKEN_FILE
     _output.print(f"\ntiny-ca serves on {url}   (Ctrl-C stops it)\n", markup=False)
     _where(settings)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from socket import socket
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from app.main import create_app, open_ca
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 
 __all__ = ["serve"]
 
@@ -27,15 +28,15 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class _Server(uvicorn.Server):
     """Says where it is as soon as somebody could connect, and ends in our hands rather than by the signal."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[int], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce = announce
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
         if self.started:
-            self._announce(self.servers[0].sockets[0].getsockname()[1])
+            self._announce()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -48,36 +49,57 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(settings: Settings, announce: Callable[[int], None]) -> int:
-    """Serve until told to stop; returns the exit code. ``announce`` gets the port that is listened on.
+def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
+    """Serve until told to stop; returns the exit code. ``announce`` gets the settings, with the port that it became.
 
     Raises
     ------
     SettingsError, TinyCAError
-        The CA cannot be opened.
+        The address cannot be listened on, or the CA not be opened.
     """
-    if settings.workers > 1:
-        return _serve_many(settings, announce)
-    app = create_app(settings)
-    server = _Server(uvicorn.Config(app, lifespan="off", **_options(settings)), announce)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve_one(app, server))
+    with _listen(asked) as listener:
+        # Port 0 is whichever was free; what certificates point to must be the real one.
+        settings = asked.model_copy(update={"port": listener.getsockname()[1]})
+        if settings.workers > 1:
+            return _serve_many(settings, listener, announce)
+        app = create_app(settings)
+        server = _Server(uvicorn.Config(app, lifespan="off", **_options(settings)), lambda: announce(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve_one(app, server, listener))
 
 
-async def _serve_one(app: FastAPI, server: _Server) -> int:
+async def _serve_one(app: FastAPI, server: _Server, listener: socket.socket) -> int:
     # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
     async with app.router.lifespan_context(app):
-        await server.serve()
+        await server.serve(sockets=[listener])
     return 0
 
 
-def _serve_many(settings: Settings, announce: Callable[[int], None]) -> int:
+def _serve_many(settings: Settings, listener: socket.socket, announce: Callable[[Settings], None]) -> int:
     """Worker processes share the socket and the database, nothing else; they read their settings from the environment."""
     asyncio.run(_open_and_close(settings))  # the first run's work is done once, before any of them
     os.environ.update(settings.as_environment())
-    announce(settings.port)
-    uvicorn.run("app.main:app_from_environment", factory=True, workers=settings.workers, **_options(settings))
+    config = uvicorn.Config(
+        "app.main:app_from_environment",
+        factory=True,
+        lifespan="on",
+        workers=settings.workers,
+        **_options(settings),
+    )
+    announce(settings)
+    Multiprocess(config, sockets=[listener]).run()
     return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        message = f"TINY_CA_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        raise SettingsError(message) from error
+    listener.set_inheritable(True)
+    return listener
 
 
 async def _open_and_close(settings: Settings) -> None:
@@ -87,8 +109,6 @@ async def _open_and_close(settings: Settings) -> None:
 
 def _options(settings: Settings) -> dict[str, Any]:
     return {
-        "host": settings.host,
-        "port": settings.port,
         "log_config": None,
         "access_log": False,
         "server_header": False,

@@ -153,15 +153,15 @@ class Settings(BaseSettings):
         return self.workers > 1 or not self.effective_database_url.startswith("sqlite")
 
     def as_environment(self) -> dict[str, str]:
-        """Every setting that is not at its default, as the variables that another process of ours would read."""
+        """What was set, as the variables that another process of ours reads; secrets reach it as they reached us."""
         return {
             _PREFIX + name.upper(): _as_text(value)
             for name, value in self
-            if name in self.model_fields_set and value is not None
+            if name in self.model_fields_set and value is not None and not isinstance(value, SecretStr)
         }
 
 
-def load_settings(**flags: object) -> Settings:
+def load_settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check each of them
     """Read the settings; a flag that is not None goes before the environment, that before ``.env``.
 
     Raises
@@ -186,8 +186,6 @@ def _refuse_unknown(variables: dict[str, str | None]) -> None:
 
 def _as_text(value: object) -> str:
     match value:
-        case SecretStr():
-            return value.get_secret_value()
         case timedelta():
             return format_duration(value)
         case KeySpec():
@@ -199,5 +197,12 @@ def _as_text(value: object) -> str:
 
 
 def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
-    name = _PREFIX + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = str(problem["loc"][0])
+    shown = "" if name in _SECRETS else f" (it is {str(problem['input'])[:80]!r})"
+    return f"{_PREFIX}{name.upper()}: {message}{shown}"
+
+
+_SECRETS: Final = frozenset({"key_passphrase", "admin_token"})

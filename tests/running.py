@@ -1,0 +1,145 @@
+"""The real service as a process on a free port, as a user would start it; and openssl as a second opinion."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+__all__ = ["CERTIFICATES", "RunningService", "make_csr", "openssl"]
+
+CERTIFICATES = "/api/v1/certificates"
+_START_SECONDS = 30
+_STOP_SECONDS = 15
+
+
+class RunningService:
+    """``with RunningService(folder) as service:`` starts ``tiny-ca serve`` and waits until it says where it listens."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.log = ""
+        self._arguments = arguments
+        self._environment = environment or {}
+        self._process: subprocess.Popen[str] | None = None
+        self._listens = threading.Event()
+        self._readers: list[threading.Thread] = []
+        self.url = ""
+
+    def __enter__(self) -> RunningService:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The process, running or ended."""
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.folder / "data"
+
+    @property
+    def token(self) -> str:
+        """The admin's token."""
+        return (self.data / "admin-token").read_text().strip()
+
+    def start(self) -> None:
+        """Start, on port 0 unless the arguments say otherwise; returns when it listens."""
+        self._listens.clear()
+        port = () if "--port" in self._arguments else ("--port", "0")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve", *port, *self._arguments],
+            cwd=self.folder,
+            env={**environment, "TINY_CA_LOG_FORMAT": "json", **self._environment, "PYTHONPATH": str(_ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream,), daemon=True)
+            for stream in (self._process.stdout, self._process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+        if not self._listens.wait(_START_SECONDS):
+            self.process.kill()
+            raise AssertionError(f"the service did not start:\n{self.log}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an operator does; returns the exit code."""
+        self.process.send_signal(how)
+        return self._ended()
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self._ended()
+
+    def client(self, **options: Any) -> httpx.Client:  # noqa: ANN401  # httpx's own
+        """A client with the admin's token."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+
+    def anonymous(self) -> httpx.Client:
+        """A client without a token."""
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def _ended(self) -> int:
+        code = self.process.wait(_STOP_SECONDS)
+        for reader in self._readers:
+            reader.join(_STOP_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def _read(self, stream: Any) -> None:  # noqa: ANN401  # a text stream
+        for line in stream:
+            self.log += line
+            found = re.search(r"tiny-ca serves on (https?://\S+)", line)
+            if found:
+                self.url = found[1]
+                self._listens.set()
+        if self.process.poll() is not None:
+            self._listens.set()
+
+
+_ROOT = Path(__file__).parent.parent
+
+
+def openssl(*arguments: str | Path, stdin: bytes | None = None, check: bool = True) -> str:
+    """Run openssl; what it prints, standard error after standard output."""
+    done = subprocess.run(["openssl", *map(str, arguments)], input=stdin, capture_output=True, check=False, timeout=60)
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0 or not check, text
+    return text
+
+
+def make_csr(folder: Path, *, common_name: str = "app.example.org", san: str | None = None) -> bytes:
+    """A P-256 CSR made by openssl, PEM; ``san`` as openssl writes it, None for the common name as DNS."""
+    names = f"DNS:{common_name}" if san is None else san
+    extension = ("-addext", f"subjectAltName={names}") if names else ()
+    openssl(
+        *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("-keyout", folder / "app.key", "-subj", f"/CN={common_name}" if common_name else "/"),
+        *extension,
+        *("-out", folder / "app.csr"),
+    )
+    return (folder / "app.csr").read_bytes()
