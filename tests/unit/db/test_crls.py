@@ -1,0 +1,128 @@
+"""CRL numbers, what a CRL says, and which one is the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+
+from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer
+from tiny_ca.db import queries
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import CertificateEntry, RevokedRow
+from tiny_ca.exc import Conflict, NotFound
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def issuing(registry: Registry) -> Registry:
+    """Give a registry that has an issuer."""
+    registry.write(queries.insert_issuers, [issuer()])
+    return registry
+
+
+def _revoked(registry: Registry, issuer_id: str | None = None) -> CertificateEntry:
+    kept = entry(expires=NOW + DAY, issuer_id=issuer_id)
+    registry.keep(kept)
+    registry.write(queries.revoke, int(kept.serial_number), x509.ReasonFlags.superseded, now=NOW)
+    return kept
+
+
+def _begin(registry: Registry, days: float) -> tuple[int, list[str]]:
+    snapshot = registry.write(queries.begin_crl, ISSUER, now=NOW + days * DAY)
+    registry.write(queries.record_crl, crl(snapshot.number, this_update=snapshot.this_update))
+    return snapshot.number, [row.serial_number for row in snapshot.revoked]
+
+
+class TestSnapshot:
+    def test_snapshot_names_the_issuers_own_revocations(self, issuing: Registry) -> None:
+        """Neither valid certificates nor those of others are on the CRL."""
+        revoked = _revoked(issuing, issuer_id=ISSUER)
+        _revoked(issuing)
+        issuing.keep(entry(issuer_id=ISSUER))
+        snapshot = issuing.write(queries.begin_crl, ISSUER, now=NOW)
+        assert snapshot.revoked == (RevokedRow(revoked.serial_number, NOW, 4),)
+
+    def test_entry_stays_until_one_crl_past_expiry(self, issuing: Registry) -> None:
+        """RFC 5280 §3.3: an expired certificate is on one more CRL, then on none."""
+        serial = _revoked(issuing, issuer_id=ISSUER).serial_number
+        seen = [_begin(issuing, days) for days in (0, 0.5, 2, 3)]
+        assert seen == [(1, [serial]), (2, [serial]), (3, [serial]), (4, [])]
+
+    def test_unpublished_crl_takes_nothing_off(self, issuing: Registry) -> None:
+        """A number that was spent without a CRL does not count as the one past expiry."""
+        serial = _revoked(issuing, issuer_id=ISSUER).serial_number
+        issuing.write(queries.begin_crl, ISSUER, now=NOW + 2 * DAY)
+        assert _begin(issuing, 3) == (2, [serial])
+
+    def test_clock_that_goes_back_moves_no_crl_back(self, issuing: Registry) -> None:
+        """A CRL's thisUpdate never gets older, and is in whole seconds."""
+        later = NOW + timedelta(hours=1, microseconds=5)
+        updates = [issuing.write(queries.begin_crl, ISSUER, now=now).this_update for now in (later, NOW)]
+        assert updates == [NOW + timedelta(hours=1)] * 2
+
+    def test_unknown_issuer_is_not_found(self, registry: Registry) -> None:
+        """There is no CRL of nobody."""
+        with pytest.raises(NotFound):
+            registry.write(queries.begin_crl, "none", now=NOW)
+
+    def test_numbers_taken_at_once_never_repeat(self, db_url: str) -> None:
+        """Two replicas that begin forty CRLs at once get the numbers one to forty."""
+
+        async def storm() -> list[int]:
+            replicas = [AsyncDBHandler(db_url) for _ in range(2)]
+            await replicas[0].write(queries.insert_issuers, [issuer()])
+            begun = [replica.write(queries.begin_crl, ISSUER, now=NOW) for replica in replicas for _ in range(20)]
+            snapshots = await asyncio.gather(*begun)
+            for replica in replicas:
+                await replica.aclose()
+            return sorted(snapshot.number for snapshot in snapshots)
+
+        assert asyncio.run(storm()) == list(range(1, 41))
+
+
+class TestKeeping:
+    def test_newest_is_the_highest_number(self, issuing: Registry) -> None:
+        """A CRL that arrives late does not hide a newer one."""
+        for number in (2, 1):
+            issuing.write(queries.record_crl, crl(number))
+        newest = issuing.read(queries.latest_crl, ISSUER)
+        assert newest is not None
+        assert (newest.number, newest.der, newest.next_update) == (2, b"\x30\x00", NOW + DAY)
+
+    def test_no_crl_yet(self, issuing: Registry) -> None:
+        """An issuer without a CRL has none."""
+        assert issuing.read(queries.latest_crl, ISSUER) is None
+
+    def test_number_is_kept_once(self, issuing: Registry) -> None:
+        """A second CRL with the number is refused."""
+        issuing.write(queries.record_crl, crl(1))
+        with pytest.raises(Conflict):
+            issuing.write(queries.record_crl, crl(1))
+
+    @pytest.mark.parametrize("keep,deleted", [(2, 3), (0, 4), (9, 0)])
+    def test_pruning_keeps_the_newest(self, issuing: Registry, keep: int, deleted: int) -> None:
+        """The newest so many stay, and always one."""
+        for number in range(1, 6):
+            issuing.write(queries.record_crl, crl(number))
+        assert issuing.write(queries.prune_crls, ISSUER, keep=keep) == deleted
+        newest = issuing.read(queries.latest_crl, ISSUER)
+        assert newest is not None
+        assert newest.number == 5
+
+
+@pytest.mark.parametrize("window,count", [(None, 1), (DAY, 1), (SECOND, 0)])
+def test_window_leaves_out_old_revocations(registry: Registry, window: timedelta | None, count: int) -> None:
+    """The library's window cuts by the date of revocation; None cuts nothing."""
+    _revoked(registry)
+    rows = registry.read(queries.revoked_rows, now=NOW + 2 * SECOND, crl_window=window)
+    assert len(rows) == count
+
+
+def test_library_rows_end_with_expiry(registry: Registry) -> None:
+    """What has expired is not yielded to the library's CRL."""
+    _revoked(registry)
+    assert registry.read(queries.revoked_rows, now=NOW + 2 * DAY) == []
