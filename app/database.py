@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import SettingsError
+from tiny_ca.db.engine import WRITE
 
 __all__ = ["is_current", "upgrade"]
 
+# Any constant does, as long as nobody else takes it.
+_UPGRADE_LOCK: Final = 0x7469_6E79_6D69
+
 
 async def upgrade(engine: AsyncEngine) -> None:
-    """Bring the schema to the newest revision, in one transaction.
+    """Bring the schema to the newest revision, in one transaction; of several processes, the others wait.
 
     Raises
     ------
     SettingsError
         The database was made by a newer version of this program.
     """
-    async with engine.begin() as connection:
+    async with engine.execution_options(**WRITE).begin() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
+            await connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         await connection.run_sync(_upgrade)
 
 

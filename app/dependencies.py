@@ -44,7 +44,7 @@ def running(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-async def current_caller(request: Request, _scheme: Annotated[Any, Depends(_bearer)]) -> Caller:
+async def current_caller(request: Request, _scheme: Annotated[object, Depends(_bearer)]) -> Caller:
     """Who sent the request.
 
     Raises

@@ -41,7 +41,7 @@ class JobState:
 
 
 def job_table(db: AsyncDBHandler, crls: CRLPublisher) -> tuple[Job, ...]:
-    """Every job. A failed run is tried again by the next one: the intervals are short, and an idle run costs a query."""
+    """Every job. The next run tries again what failed: the intervals are short, and an idle run costs a query."""
     return (
         Job(
             "mark_expired",

@@ -147,7 +147,7 @@ async def _start(
 
 
 async def _keep_admin_token(db: AsyncDBHandler, settings: Settings) -> None:
-    """Keep the admin token's hash. A token file that its operator took away is not made anew: the hash still knows it."""
+    """Keep the admin token's hash; a token file that its operator took away is not made anew."""
     known = await db.read(token_by_id, ADMIN_TOKEN_ID)
     token = admin_token(settings, create=known is None)
     if token is None:

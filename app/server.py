@@ -76,7 +76,7 @@ async def _serve_one(app: FastAPI, server: _Server, listener: socket.socket) -> 
 
 
 def _serve_many(settings: Settings, listener: socket.socket, announce: Callable[[Settings], None]) -> int:
-    """Worker processes share the socket and the database, nothing else; they read their settings from the environment."""
+    """Worker processes share the socket and the database only; they read their settings from the environment."""
     asyncio.run(_open_and_close(settings))  # the first run's work is done once, before any of them
     os.environ.update(settings.as_environment())
     config = uvicorn.Config(

@@ -128,8 +128,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"give {one} or {one}_file, not both")
         if not (is_loopback(self.host) or self.tls_cert or self.behind_proxy):
             raise ValueError(
-                f"host {self.host!r} is reachable from other machines, and tokens would cross the network in the clear: "
-                "give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
+                f"host {self.host!r} is reachable from other machines, and tokens would cross the network in the "
+                "clear: give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
             )
         return self
 
@@ -172,7 +172,7 @@ def load_settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings che
     given = {name: value for name, value in flags.items() if value is not None}
     _refuse_unknown({**dotenv_values(_ENV_FILE), **os.environ})
     try:
-        return Settings(_env_file=_ENV_FILE, **given)  # type: ignore[call-arg]  # pydantic-settings' own parameter
+        return Settings(_env_file=_ENV_FILE, **given)
     except ValidationError as error:
         raise SettingsError("\n".join(_readable(problem) for problem in error.errors(include_url=False))) from None
 
@@ -197,7 +197,7 @@ def _as_text(value: object) -> str:
 
 
 def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
-    message = problem["msg"].removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])

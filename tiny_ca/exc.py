@@ -1,4 +1,4 @@
-"""Everything this library raises on purpose. Kinds only: how a kind looks over HTTP or on a terminal is not decided here.
+"""Everything this library raises on purpose. Kinds only: how one looks over HTTP or on a terminal is not said here.
 
 TinyCAError
 ├── Malformed                        the bytes are not what they claim to be (PEM, DER, JSON)

@@ -94,7 +94,7 @@ async def issue(request: Request, service: Running, caller: Called, query: Annot
         form = choose(accept, _RAW_FORMS)
         return _issued(form, await service.lifecycle.issue_from_csr(caller, body, _wish(query)))
     if query.model_fields_set:
-        name = sorted(query.model_fields_set)[0]
+        name = min(query.model_fields_set)
         raise Invalid(f"with a JSON body, {name} belongs into the body, not into the query", field=name)
     if field_of_json(body, "csr"):
         form = choose(accept, FORMS)

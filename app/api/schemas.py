@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
-from tiny_ca.ca_factory.names import AlternativeNames, host_name
+from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.const import CertType
@@ -23,8 +23,8 @@ __all__ = [
     "CertificateAnswer",
     "CertificatePage",
     "CertificateView",
-    "IssueFromConfig",
     "IssueFromCSR",
+    "IssueFromConfig",
     "KeyWish",
     "Problem",
     "ReadyAnswer",

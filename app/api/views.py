@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -14,6 +14,8 @@ from app.api.schemas import rfc3339
 from tiny_ca.ca_factory.keys import PrivateKey, key_spec
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.db.const import CertificateStatus
+from tiny_ca.db.entries import CertificateEntry
+from tiny_ca.db.models import CertificateRecord
 from tiny_ca.models.revocation import reason_name
 
 __all__ = ["CHAIN", "DER", "FORMS", "JSON", "certificate_response", "certificate_view", "status_of"]
@@ -24,20 +26,8 @@ DER: Final = "application/pkix-cert"
 FORMS: Final = (JSON, CHAIN, DER)
 
 
-class CertificateFacts(Protocol):
-    """What an entry about to be recorded and a record that was read have in common."""
-
-    serial_number: Any
-    common_name: Any
-    not_valid_before: Any
-    not_valid_after: Any
-    key_type: Any
-    certificate_pem: Any
-    fingerprint_sha256: Any
-    spki_sha256: Any
-    issuer_id: Any
-    profile: Any
-    requester: Any
+# What an entry about to be recorded and a record that was read have in common: every column but the revocation.
+CertificateFacts: TypeAlias = CertificateEntry | CertificateRecord
 
 
 def status_of(facts: CertificateFacts, now: datetime) -> CertificateStatus:
@@ -78,7 +68,7 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate) -> 
     }
 
 
-def certificate_response(  # noqa: PLR0913  # what an answer can hold
+def certificate_response(  # what an answer can hold
     form: str,
     facts: CertificateFacts,
     certificate: x509.Certificate,

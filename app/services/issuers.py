@@ -149,7 +149,7 @@ def _make_hierarchy(
     return root, _make_ca(names[1], settings, settings.issuer_key, profile, parent, _ISSUING_LIFETIME, now)
 
 
-def _make_ca(  # noqa: PLR0913, PLR0917  # each is one fact of the certificate
+def _make_ca(  # each is one fact of the certificate
     common_name: str,
     settings: Settings,
     key: KeySpec,

@@ -34,7 +34,7 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
 from tiny_ca.db.queries.revocations import revoke
-from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, TinyCAError, Unavailable
+from tiny_ca.exc import CertNotFound, Conflict, Invalid, TinyCAError, Unavailable
 
 __all__ = ["Caller", "LifecycleService", "Wish"]
 
@@ -51,7 +51,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a request says besides its subject and key; None leaves it to the profile, the CSR, or the default issuer."""
+    """What a request says besides subject and key; None leaves it to the profile, the CSR or the default issuer."""
 
     profile: str | None = None
     issuer_id: str | None = None
@@ -181,19 +181,23 @@ class LifecycleService:
         """
         caller.principal.require(Permission.CERTIFICATES_REVOKE)
         audit = self._audit(caller, "certificate.revoke", "success", serial_number, detail={"reason": reason.value})
+        found = await self._find(serial_number)
+        audit = replace(audit, issuer_id=found.issuer_id, profile=found.profile)
         try:
-            record = await self._find(serial_number)
-            issuer = self._issuers.get(str(record.issuer_id))
-            if _is_root(record, issuer):
-                raise Conflict("a root cannot be revoked: no CRL of its own could be believed")
-            audit = replace(audit, issuer_id=record.issuer_id, profile=record.profile)
-            revoked = await self._db.write(revoke, serial_number, reason, now=self._clock(), audit=audit)
-        except (Forbidden, Conflict) as error:
+            self._check_revocable(found)
+            record = await self._db.write(revoke, serial_number, reason, now=self._clock(), audit=audit)
+        except Conflict as error:
             await self._refused(audit, error)
             raise
-        self._metrics.revoked.labels(reason.value).inc()
-        await self._crls.publish(issuer.id)
-        return revoked
+        if record.revocation_reason != found.revocation_reason:
+            self._metrics.revoked.labels(reason.value).inc()
+        # Also where nothing changed: the first try may have ended between its commit and its CRL.
+        await self._crls.publish(str(record.issuer_id))
+        return record
+
+    def _check_revocable(self, record: CertificateRecord) -> None:
+        if _is_root(record, self._issuers.get(str(record.issuer_id))):
+            raise Conflict("a root cannot be revoked: no CRL of its own could be believed")
 
     async def _find(self, serial_number: int) -> CertificateRecord:
         record = await self._db.read(certificate_by_serial, serial_number)
@@ -245,10 +249,9 @@ class LifecycleService:
             detail=detail,
         )
 
-    async def _refused(self, audit: AuditEntry, error: Forbidden | Conflict) -> None:
-        rule = error.rule if isinstance(error, Forbidden) else "conflict"
+    async def _refused(self, audit: AuditEntry, error: Conflict) -> None:
         detail = {**(audit.detail or {}), "message": error.message}
-        await self._db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
+        await self._db.write(insert_audit, [replace(audit, outcome="refused", rule="conflict", detail=detail)])
 
 
 def _is_root(record: CertificateRecord, issuer: Issuer) -> bool:

@@ -17,8 +17,8 @@ from app.settings import MIN_PASSPHRASE_LENGTH, MIN_SECRET_LENGTH, Settings, Set
 
 __all__ = ["ADMIN_TOKEN_FILE", "PASSPHRASE_FILE", "Secret", "admin_token", "key_passphrase", "prepare_data_dir"]
 
-PASSPHRASE_FILE: Final = "key-passphrase"
-ADMIN_TOKEN_FILE: Final = "admin-token"
+PASSPHRASE_FILE: Final = "key-passphrase"  # noqa: S105  # the names of the files
+ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105
 _ENTROPY: Final = 32
 
 

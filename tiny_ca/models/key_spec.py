@@ -9,7 +9,7 @@ __all__ = ["KeySpec"]
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """A kind of key: ``rsa`` with ``size`` in bits, ``ec`` with ``curve``, ``ed25519``, ``mldsa`` with ``parameter_set``."""
+    """``rsa`` with ``size`` in bits, ``ec`` with ``curve``, ``ed25519``, or ``mldsa`` with ``parameter_set``."""
 
     algorithm: str
     size: int | None = None
