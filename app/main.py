@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     add_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
+    app.add_middleware(RequestMiddleware, metrics=metrics)  # the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
 

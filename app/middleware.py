@@ -25,7 +25,7 @@ _BODY_SECONDS: Final = 10.0
 
 
 class RequestMiddleware:
-    """Gives each request its id, the caller's where it is a sane one, and tells the log how it ended."""
+    """Gives each request its id (the caller's, if sane), answers what nobody expected, and logs how it ended."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class RequestMiddleware:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -51,6 +51,11 @@ class RequestMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                _log.error("request.failed", exc_info=error)
+                if status:  # half an answer is out; the server closes the connection
+                    raise
+                await problem_response(error, request_id)(scope, receive, send_with_id)
             finally:
                 self._tell(scope, status, time.perf_counter() - began)
 

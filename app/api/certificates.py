@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -115,7 +116,7 @@ async def list_certificates(service: Running, caller: Called, query: Annotated[_
     records = await service.lifecycle.page(caller, wanted, limit=query.limit + 1, before_id=_read_cursor(query.cursor))
     page = records[: query.limit]
     more = len(records) > query.limit
-    items = [certificate_view(record, _load(record)) for record in page]
+    items = await asyncio.to_thread(lambda: [certificate_view(record, _load(record)) for record in page])
     return JSONResponse({"items": items, "next_cursor": _cursor(page[-1].id) if more else None})
 
 

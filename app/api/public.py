@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
@@ -19,8 +17,6 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["public"], responses={404: PROBLEMS[404], 503: PROBLEMS[503]})
 
-_PEM: Final = "application/x-pem-file"
-_DER_CERTIFICATE: Final = "application/pkix-cert"
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -41,14 +37,13 @@ IssuerId = Annotated[str, Path(max_length=64, examples=["0123456789abcdef"])]
 @_published("/ca.pem", "The issuing CA, then its root")
 async def ca_pem(request: Request, service: Running) -> Response:
     """What ``openssl verify -CAfile`` takes."""
-    issuer = service.issuers.default
-    return _serve(request, service, _bundle((issuer.certificate, *issuer.chain)))
+    return _serve(request, service, service.issuers.bundle)
 
 
 @_published("/roots.pem", "The roots alone")
 async def roots_pem(request: Request, service: Running) -> Response:
     """The trust anchors."""
-    return _serve(request, service, _bundle(service.issuers.roots))
+    return _serve(request, service, service.issuers.roots)
 
 
 @_published("/crl.pem", "The newest CRL, PEM")
@@ -66,9 +61,7 @@ async def crl_der(request: Request, service: Running) -> Response:
 @_published("/issuers/{issuer_id}.der", "What AIA caIssuers points to")
 async def issuer_der(request: Request, issuer_id: IssuerId, service: Running) -> Response:
     """One CA certificate, DER (RFC 5280 §4.2.2.1)."""
-    certificate = service.issuers.get(issuer_id).certificate
-    encoded = certificate.public_bytes(Encoding.DER)
-    return _serve(request, service, PublicFile(encoded, _DER_CERTIFICATE, certificate.not_valid_before_utc))
+    return _serve(request, service, service.issuers.file(issuer_id))
 
 
 @_published("/issuers/{issuer_id}/crl.der", "What the CDP points to")
@@ -77,16 +70,10 @@ async def issuer_crl(request: Request, issuer_id: IssuerId, service: Running) ->
     return _serve(request, service, (await service.crls.current(issuer_id)).der)
 
 
-def _bundle(certificates: Iterable[x509.Certificate]) -> PublicFile:
-    chosen = tuple(certificates)
-    content = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chosen)
-    return PublicFile(content, _PEM, max(certificate.not_valid_before_utc for certificate in chosen))
-
-
 def _serve(request: Request, service: Running, file: PublicFile) -> Response:
     """Answer with the file, or with 304 where the client has it (RFC 9110 §13.2.2)."""
-    compressed = "gzip" in request.headers.get("accept-encoding", "") and file.media_type == _PEM
-    etag = file.gzip_etag if compressed else file.etag
+    gzipped = file.gzipped if "gzip" in request.headers.get("accept-encoding", "") else None
+    etag = file.etag if gzipped is None else file.gzip_etag
     headers = {
         "ETag": etag,
         "Last-Modified": file.last_modified,
@@ -96,8 +83,8 @@ def _serve(request: Request, service: Running, file: PublicFile) -> Response:
     }
     if _is_fresh(request, file, etag):
         return Response(status_code=304, headers=headers)
-    content = file.gzipped if compressed else file.content
-    if compressed:
+    content = file.content if gzipped is None else gzipped
+    if gzipped is not None:
         headers["Content-Encoding"] = "gzip"
     headers["Content-Length"] = str(len(content))
     return Response(b"" if request.method == "HEAD" else content, headers=headers, media_type=file.media_type)
@@ -111,6 +98,6 @@ def _is_fresh(request: Request, file: PublicFile, etag: str) -> bool:
     if since is None:
         return False
     try:
-        return parsedate_to_datetime(since) >= file.modified.replace(microsecond=0)
+        return parsedate_to_datetime(since) >= file.modified
     except (ValueError, TypeError):
         return False

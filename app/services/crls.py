@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
-from app.services.publication import PublicFile
+from app.services.publication import CRL, PEM, PublicFile
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
@@ -140,7 +140,7 @@ class CRLPublisher:
         snapshot = await self._db.write(begin_crl, issuer.id, now=self._clock())
         entry = await asyncio.to_thread(_sign, issuer, snapshot, self._lifetime, self._clock())
         await self._db.write(_record, entry)
-        self._accept(entry)
+        await self._accept(entry)
         _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=len(snapshot.revoked))
 
     async def _reload(self, issuer_id: str) -> None:
@@ -149,12 +149,13 @@ class CRLPublisher:
         if number is not None and (known is None or number > known.number):
             record = await self._db.read(latest_crl, issuer_id)
             if record is not None:
-                self._accept(record)
+                await self._accept(record)
 
-    def _accept(self, crl: CRLEntry | CRLRecord) -> None:
+    async def _accept(self, crl: CRLEntry | CRLRecord) -> None:
+        made = await asyncio.to_thread(_published, crl)
         known = self._current.get(crl.issuer_id)
-        if known is None or crl.number > known.number:
-            self._current[crl.issuer_id] = _published(crl)
+        if known is None or made.number > known.number:
+            self._current[crl.issuer_id] = made
 
     async def _is_due(self, issuer_id: str) -> bool:
         known = self._current.get(issuer_id)
@@ -211,6 +212,6 @@ def _published(crl: CRLEntry | CRLRecord) -> PublishedCRL:
         number=crl.number,
         this_update=crl.this_update,
         next_update=crl.next_update,
-        der=PublicFile(crl.der, "application/pkix-crl", crl.this_update),
-        pem=PublicFile(pem, "application/x-pem-file", crl.this_update),
+        der=PublicFile.of(crl.der, CRL, crl.this_update),
+        pem=PublicFile.of(pem, PEM, crl.this_update),
     )

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 from sqlalchemy.orm import Session
 
+from app.services.publication import PEM, PublicFile, bundle, der_file
 from app.settings import Settings, SettingsError
 from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls, issuer_id
 from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
@@ -53,6 +54,9 @@ class IssuerStore:
         self._public_url = public_url
         self._issuers: dict[str, Issuer] = {}
         self._default_id: str | None = None
+        self._bundles: dict[str, PublicFile] = {}
+        self._files: dict[str, PublicFile] = {}
+        self._roots = PublicFile.of(b"", PEM, datetime.fromtimestamp(0, UTC))
 
     @property
     def default(self) -> Issuer:
@@ -73,10 +77,30 @@ class IssuerStore:
         return tuple(self._issuers.values())
 
     @property
-    def roots(self) -> tuple[x509.Certificate, ...]:
+    def bundle(self) -> PublicFile:
+        """The default issuer and the CAs above it, root last.
+
+        Raises
+        ------
+        Conflict
+            No issuer is the default.
+        """
+        return self._bundles[self.default.id]
+
+    @property
+    def roots(self) -> PublicFile:
         """The trust anchors: the last certificate of each CA's chain, each once."""
-        ends = {issuer_id(cert): cert for cert in ((issuer.certificate, *issuer.chain)[-1] for issuer in self.all)}
-        return tuple(ends.values())
+        return self._roots
+
+    def file(self, issuer_id: str) -> PublicFile:
+        """The certificate of one CA.
+
+        Raises
+        ------
+        NotFound
+            There is none.
+        """
+        return self._files[self.get(issuer_id).id]
 
     def get(self, issuer_id: str) -> Issuer:
         """The CA with this id.
@@ -115,6 +139,10 @@ class IssuerStore:
         records = [record for record in await self._db.read(list_issuers) if record.enabled]
         self._issuers = await asyncio.to_thread(_open, records, passphrase, self._public_url)
         self._default_id = next((record.id for record in records if record.is_default), None)
+        self._bundles = {issuer.id: bundle((issuer.certificate, *issuer.chain)) for issuer in self.all}
+        self._files = {issuer.id: der_file(issuer.certificate) for issuer in self.all}
+        ends = [(issuer.certificate, *issuer.chain)[-1] for issuer in self.all]
+        self._roots = bundle({issuer_id(root): root for root in ends}.values())
 
 
 def issuer_urls(public_url: str, identifier: str) -> IssuerUrls:

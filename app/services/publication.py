@@ -4,38 +4,62 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
-from functools import cached_property
+from typing import Final
 
-__all__ = ["PublicFile"]
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+__all__ = ["CERTIFICATE", "CRL", "PEM", "PublicFile", "bundle", "der_file"]
+
+PEM: Final = "application/x-pem-file"
+CERTIFICATE: Final = "application/pkix-cert"
+CRL: Final = "application/pkix-crl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PublicFile:
-    """One file with its validators (RFC 9110 §8.8), made once and served many times."""
+    """One file with its validators (RFC 9110 §8.8); what costs time is done when it is made, not when it is served.
 
-    content: bytes
+    ``gzipped`` None: it does not shrink. The compressed form is another representation, so its strong validator differs
+    (RFC 9110 §8.8.3).
+    """
+
+    content: bytes = field(repr=False)
     media_type: str
     modified: datetime
+    last_modified: str
+    etag: str
+    gzipped: bytes | None = field(repr=False)
+    gzip_etag: str
 
-    @cached_property
-    def etag(self) -> str:
-        """A strong validator: the hash of the content."""
-        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+    @classmethod
+    def of(cls, content: bytes, media_type: str, modified: datetime) -> PublicFile:
+        """Compute everything; for a large CRL this takes a while, and belongs into a thread."""
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        whole_second = modified.replace(microsecond=0)
+        return cls(
+            content=content,
+            media_type=media_type,
+            modified=whole_second,
+            last_modified=format_datetime(whole_second, usegmt=True),
+            etag=f'"{digest}"',
+            # No time inside, so that equal content stays equal.
+            gzipped=gzip.compress(content, mtime=0) if media_type == PEM else None,
+            gzip_etag=f'"{digest}-gzip"',
+        )
 
-    @cached_property
-    def gzip_etag(self) -> str:
-        """The compressed form is another representation, so its strong validator differs (RFC 9110 §8.8.3)."""
-        return f'{self.etag[:-1]}-gzip"'
 
-    @cached_property
-    def last_modified(self) -> str:
-        """As an IMF-fixdate."""
-        return format_datetime(self.modified.replace(microsecond=0), usegmt=True)
+def bundle(certificates: Iterable[x509.Certificate]) -> PublicFile:
+    """Certificates as one PEM file, in this order."""
+    chosen = tuple(certificates)
+    content = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chosen)
+    return PublicFile.of(content, PEM, max(certificate.not_valid_before_utc for certificate in chosen))
 
-    @cached_property
-    def gzipped(self) -> bytes:
-        """The same content compressed, without a time in it, so that equal content stays equal."""
-        return gzip.compress(self.content, mtime=0)
+
+def der_file(certificate: x509.Certificate) -> PublicFile:
+    """One certificate as DER (RFC 5280 §4.2.2.1)."""
+    return PublicFile.of(certificate.public_bytes(Encoding.DER), CERTIFICATE, certificate.not_valid_before_utc)

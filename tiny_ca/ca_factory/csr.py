@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import binascii
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Final, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 
 from tiny_ca.ca_factory.key_quality import check_public_key
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.exc import Invalid, Malformed, TooLarge
 
 __all__ = ["MAX_CSR_SIZE", "ParsedCSR", "parse_csr"]
@@ -37,36 +37,6 @@ _EXTENSION_REQUESTS: Final = (
 # What cryptography raises for bytes it cannot decode; ParseError and UnicodeError are ValueErrors. KeyError: a string
 # type it does not know. UserWarning: it warns of over-long names, and under ``-W error`` a warning is an exception.
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, UserWarning)
-
-# RFC 5280 Appendix A.1; 255 for the rest. cryptography counts a common name in bytes of UTF-8, and so do we.
-_UPPER_BOUNDS: Final = {
-    NameOID.COMMON_NAME: 64,
-    NameOID.ORGANIZATION_NAME: 64,
-    NameOID.ORGANIZATIONAL_UNIT_NAME: 64,
-    NameOID.TITLE: 64,
-    NameOID.SERIAL_NUMBER: 64,
-    NameOID.STATE_OR_PROVINCE_NAME: 128,
-    NameOID.LOCALITY_NAME: 128,
-    NameOID.STREET_ADDRESS: 128,
-    NameOID.PSEUDONYM: 128,
-    NameOID.EMAIL_ADDRESS: 255,
-}
-_OTHER_UPPER_BOUND: Final = 255
-_KINDS: Final = {NameOID.SERIAL_NUMBER: "serialNumber", NameOID.EMAIL_ADDRESS: "emailAddress"}  # RFC 4514 has no word
-_COUNTRIES: Final = (NameOID.COUNTRY_NAME, NameOID.JURISDICTION_COUNTRY_NAME)
-_PRINTABLE: Final = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+")  # ITU-T X.680 §41.4
-_PRINTABLE_ONLY: Final = (NameOID.SERIAL_NUMBER, NameOID.DN_QUALIFIER)
-_IA5_ONLY: Final = (NameOID.EMAIL_ADDRESS, NameOID.DOMAIN_COMPONENT)
-# Two of these and nobody knows which one was meant. O, OU and DC may come more than once.
-_ONLY_ONCE: Final = (
-    NameOID.COMMON_NAME,
-    NameOID.COUNTRY_NAME,
-    NameOID.STATE_OR_PROVINCE_NAME,
-    NameOID.LOCALITY_NAME,
-    NameOID.SERIAL_NUMBER,
-)
-# Control, format (zero-width, right-to-left …), surrogate, private, unassigned; line and paragraph separators.
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,48 +174,8 @@ def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
     if any(len(rdn) != 1 for rdn in asked.rdns):
         message = "the CSR's subject has a multi-valued RDN; separate the attributes, or write a literal '+' as '\\+'"
         raise Invalid(message, field="csr.subject")
-    attributes = [_checked(attribute) for attribute in asked]
-    for oid in _ONLY_ONCE:
-        values = [attribute.value for attribute in attributes if attribute.oid == oid]
-        if len(values) > 1:
-            message = f"the CSR's subject has {len(values)} of {_kind(oid)}; send one"
-            raise Invalid(message, field="csr.subject", value=values)
-    return x509.Name(attributes)
-
-
-def _checked(attribute: x509.NameAttribute[str | bytes]) -> x509.NameAttribute[str]:
-    value, oid = attribute.value, attribute.oid
-    fault = "is not text" if isinstance(value, bytes) else _fault(oid, value)
-    if fault:
-        raise Invalid(f"the CSR's subject: {_kind(oid)} {_shown(value)} {fault}", field="csr.subject", value=value)
-    text = str(value)
-    return x509.NameAttribute(oid, text.upper() if oid in _COUNTRIES else text)
-
-
-def _fault(oid: ObjectIdentifier, value: str) -> str | None:
-    """Tell what is wrong with a value of the subject."""
-    if not value.strip():
-        return "is empty; leave the attribute out"
-    if any(unicodedata.category(char) in _INVISIBLE for char in value):
-        return "holds a control, line-breaking or invisible character; remove it"
-    if oid in _COUNTRIES:
-        fits = len(value) == 2 and value.isascii() and value.isalpha()
-        return None if fits else "is no country code of two letters (ISO 3166-1), such as DE"
-    if oid in _PRINTABLE_ONLY and not _PRINTABLE.fullmatch(value):
-        return "has a character other than letters, digits, blanks and '()+,-./:=?"
-    if oid in _IA5_ONLY and not value.isascii():
-        return "is not ASCII"
-    length = len(value.encode()) if oid == NameOID.COMMON_NAME else len(value)
-    bound = _UPPER_BOUNDS.get(oid, _OTHER_UPPER_BOUND)
-    return f"is {length} long; at most {bound} are allowed" if length > bound else None
-
-
-def _kind(oid: ObjectIdentifier) -> str:
-    return _KINDS.get(oid) or x509.NameAttribute(oid, "??").rfc4514_attribute_name
-
-
-def _shown(value: str | bytes) -> str:
-    return repr(value if len(value) <= 80 else value[:77]) + ("" if len(value) <= 80 else "...")
+    attributes = checked_subject(((attribute.oid, attribute.value) for attribute in asked), field="csr.subject")
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
 
 
 def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
