@@ -10,10 +10,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import SettingsError
+from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.engine import WRITE
+from tiny_ca.db.policy import translated
 
 __all__ = ["is_current", "upgrade"]
 
@@ -21,24 +22,26 @@ __all__ = ["is_current", "upgrade"]
 _UPGRADE_LOCK: Final = 0x7469_6E79_6D69
 
 
-async def upgrade(engine: AsyncEngine) -> None:
+async def upgrade(db: AsyncDBHandler) -> None:
     """Bring the schema to the newest revision, in one transaction; of several processes, the others wait.
 
     Raises
     ------
     SettingsError
         The database was made by a newer version of this program.
+    RegistryUnavailable
+        The database does not answer.
     """
-    async with engine.execution_options(**WRITE).begin() as connection:
-        if engine.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
-            await connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-        await connection.run_sync(_upgrade)
+    with translated():
+        async with db.engine.execution_options(**WRITE).begin() as connection:
+            if db.engine.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
+                await connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+            await connection.run_sync(_upgrade)
 
 
-async def is_current(engine: AsyncEngine) -> bool:
+async def is_current(db: AsyncDBHandler) -> bool:
     """Whether the schema is the one this program knows."""
-    async with engine.connect() as connection:
-        return await connection.run_sync(lambda sync: _revision(sync) == _head())
+    return await db.read(lambda session: _revision(session.connection()) == _head())
 
 
 def _upgrade(connection: Connection) -> None:

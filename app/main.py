@@ -92,7 +92,7 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
     prepare_data_dir(settings.data_dir)
     db = AsyncDBHandler(settings.effective_database_url, strict=True, crl_window=None, create_all=False)
     try:
-        await database.upgrade(db.engine)
+        await database.upgrade(db)
         is_new = not await db.read(list_issuers)
         passphrase = key_passphrase(settings, create=is_new)
         issuers = IssuerStore(db, settings.effective_public_url)
@@ -127,7 +127,7 @@ async def _start(
     stack.callback(jobs.stop)
     readiness = Readiness(
         database=db.ping,
-        migrations=lambda: database.is_current(db.engine),
+        migrations=lambda: database.is_current(db),
         issuers=issuers,
         crls=crls,
         failed_jobs=jobs.failing,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.net import is_loopback
 from tiny_ca.ca_factory.profile_file import parse_key_spec
@@ -52,7 +52,7 @@ def _or_value_error(parse: Callable[[str], object], value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Key = Annotated[KeySpec, BeforeValidator(_key)]
+Key = Annotated[KeySpec, NoDecode, BeforeValidator(_key)]  # NoDecode: it is not written as JSON
 
 
 class Settings(BaseSettings):

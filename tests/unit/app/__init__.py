@@ -1,0 +1,1 @@
+"""The service in parts: over a real database, without a socket."""

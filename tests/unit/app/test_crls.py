@@ -1,0 +1,141 @@
+"""Publishing CRLs, over a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+
+from app.services.issuance import Issued
+from tests.unit.app.conftest import OpenCA
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.queries.revocations import revoke
+from tiny_ca.exc import NotFound, RegistryUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def _issue(ca: OpenCA, count: int = 1) -> list[int]:
+    pipeline = ca.pipeline()
+    pipeline.start()
+    issued: list[Issued] = await asyncio.gather(*(pipeline.submit(ca.order()) for _ in range(count)))
+    await pipeline.close()
+    return [one.certificate.serial_number for one in issued]
+
+
+async def _revoke(ca: OpenCA, serial: int) -> None:
+    await ca.db.write(revoke, serial, x509.ReasonFlags.key_compromise, now=ca.clock())
+
+
+def _listed(der: bytes) -> set[int]:
+    return {entry.serial_number for entry in x509.load_der_x509_crl(der)}
+
+
+async def test_a_revocation_is_in_the_crl_that_publish_made(ca: OpenCA) -> None:
+    """Once ``publish`` returns, the CRL that is served holds what was committed before the call."""
+    (serial,) = await _issue(ca)
+    crls = ca.publisher()
+    await crls.load()
+    assert _listed((await crls.current(ca.issuers.default.id)).der.content) == set()
+    await _revoke(ca, serial)
+    await crls.publish(ca.issuers.default.id)
+    assert _listed((await crls.current(ca.issuers.default.id)).der.content) == {serial}
+
+
+async def test_revocations_at_once_share_crls(ca: OpenCA) -> None:
+    """Thirty revocations at the same time need few CRLs, each answer's CRL holds its own, and numbers only grow."""
+    serials = await _issue(ca, 30)
+    crls = ca.publisher()
+    await crls.load()
+    issuer = ca.issuers.default.id
+    before = (await crls.current(issuer)).number
+    seen: list[tuple[int, bool]] = []
+
+    async def act(serial: int) -> None:
+        await _revoke(ca, serial)
+        await crls.publish(issuer)
+        current = await crls.current(issuer)
+        seen.append((current.number, serial in _listed(current.der.content)))
+
+    await asyncio.gather(*map(act, serials))
+    assert all(held for _, held in seen)
+    assert [number for number, _ in seen] == sorted(number for number, _ in seen)
+    assert (await crls.current(issuer)).number - before < 30
+
+
+async def test_a_revocation_whose_process_died_gets_its_crl(ca: OpenCA) -> None:
+    """``refresh`` makes a CRL for a revocation that was committed and never published."""
+    (serial,) = await _issue(ca)
+    crls = ca.publisher()
+    await crls.load()
+    ca.clock.forward(timedelta(seconds=5))
+    await _revoke(ca, serial)
+    assert await crls.refresh() == 1
+    assert _listed((await crls.current(ca.issuers.default.id)).der.content) == {serial}
+    ca.clock.forward(timedelta(seconds=5))
+    assert await crls.refresh() == 0
+
+
+async def test_a_crl_is_renewed_at_a_third_of_its_life(ca: OpenCA) -> None:
+    """Eight of twenty-four hours on, ``refresh`` makes new ones; before, it does nothing."""
+    crls = ca.publisher()
+    await crls.load()
+    ca.clock.forward(timedelta(hours=7, minutes=59))
+    assert await crls.refresh() == 0
+    ca.clock.forward(timedelta(minutes=2))
+    assert await crls.refresh() == len(ca.issuers.all)
+
+
+async def test_an_expired_crl_is_replaced_when_asked_for(ca: OpenCA) -> None:
+    """A CRL past its nextUpdate is never served when a new one can be made."""
+    crls = ca.publisher()
+    await crls.load()
+    ca.clock.forward(timedelta(hours=25))
+    assert (await crls.current(ca.issuers.default.id)).next_update > ca.clock()
+
+
+async def test_an_expired_crl_is_not_served_when_none_can_be_made(ca: OpenCA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the database gone, a current CRL is served from memory and an expired one is refused."""
+    crls = ca.publisher(shared=True)
+    await crls.load()
+
+    async def gone(*_args: object, **_kwargs: object) -> None:
+        raise RegistryUnavailable("no connection")
+
+    monkeypatch.setattr(AsyncDBHandler, "write", gone)
+    monkeypatch.setattr(AsyncDBHandler, "read", gone)
+    assert (await crls.current(ca.issuers.default.id)).number == 1
+    ca.clock.forward(timedelta(hours=25))
+    with pytest.raises(RegistryUnavailable):
+        await crls.current(ca.issuers.default.id)
+
+
+async def test_another_process_sees_the_newest(ca: OpenCA) -> None:
+    """A publisher that shares its database serves what another one published."""
+    (serial,) = await _issue(ca)
+    one, other = ca.publisher(shared=True), ca.publisher(shared=True)
+    await one.load()
+    await other.load()
+    await _revoke(ca, serial)
+    await one.publish(ca.issuers.default.id)
+    assert _listed((await other.current(ca.issuers.default.id)).der.content) == {serial}
+
+
+async def test_numbers_grow_across_restarts(ca: OpenCA) -> None:
+    """A publisher that starts anew goes on above what was published, even after a CRL that was never finished."""
+    first = ca.publisher()
+    await first.load()
+    number = (await first.current(ca.issuers.default.id)).number
+    second = ca.publisher()
+    await second.load()
+    assert (await second.current(ca.issuers.default.id)).number == number
+    await second.publish(ca.issuers.default.id)
+    assert (await second.current(ca.issuers.default.id)).number > number
+
+
+async def test_an_unknown_issuer_is_not_found(ca: OpenCA) -> None:
+    """Asking for the CRL of nobody is NotFound, not an empty CRL."""
+    with pytest.raises(NotFound):
+        await ca.publisher().current("0" * 16)

@@ -1,0 +1,87 @@
+"""``/readyz``: each check, failing for real."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from app import database
+from app.jobs import Job, JobRunner
+from app.metrics import Metrics
+from app.services.readiness import Readiness
+from tests.unit.app.conftest import OpenCA
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.exc import RegistryUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def _readiness(ca: OpenCA, *, db: AsyncDBHandler | None = None, jobs: dict[str, str] | None = None) -> Readiness:
+    crls = ca.publisher()
+    await crls.load()
+    asked = db or ca.db
+    return Readiness(
+        database=asked.ping,
+        migrations=lambda: database.is_current(asked),
+        issuers=ca.issuers,
+        crls=crls,
+        failed_jobs=lambda: jobs or {},
+        clock=ca.clock,
+    )
+
+
+async def test_all_is_well(ca: OpenCA) -> None:
+    """A CA that was just opened is ready, and every check says so by name."""
+    report = await (await _readiness(ca)).report()
+    assert report.ready
+    assert set(report.checks) == {"database", "migrations", "signature", "crl", "issuer", "jobs"}
+
+
+async def test_a_database_that_is_gone_is_named(ca: OpenCA) -> None:
+    """With the database unreachable its checks fail within a second, and say nothing of where it is."""
+    gone = AsyncDBHandler("postgresql+asyncpg://secret-user@127.0.0.1:9/none", strict=True, create_all=False)
+    report = await (await _readiness(ca, db=gone)).report()
+    await gone.aclose()
+    assert not report.ready
+    assert "RegistryUnavailable" in report.checks["database"]
+    assert report.checks["migrations"] != "ok"
+    assert report.checks["signature"] == "ok"
+    assert "secret-user" not in str(report.checks)
+
+
+async def test_an_old_crl_an_ending_issuer_and_failing_jobs_are_named(ca: OpenCA) -> None:
+    """What time brings is seen: CRLs that ended, an issuer about to end, jobs that fail."""
+    readiness = await _readiness(ca, jobs={"mark_expired": "RegistryUnavailable"})
+    ca.clock.forward(timedelta(days=1824, hours=12))
+    report = await readiness.report()
+    assert "no current CRL" in report.checks["crl"]
+    assert "ends" in report.checks["issuer"]
+    assert report.checks["jobs"] == "mark_expired: RegistryUnavailable"
+
+
+async def test_it_asks_at_most_once_a_second(ca: OpenCA) -> None:
+    """A second question at once gets the same report."""
+    readiness = await _readiness(ca)
+    assert await readiness.report() is await readiness.report()
+
+
+async def test_a_job_alarms_after_its_failures_and_recovers(ca: OpenCA) -> None:
+    """A failing job is counted, matters from its threshold on, and is forgiven by one success."""
+    works = False
+
+    async def run() -> int:
+        if not works:
+            raise RegistryUnavailable("locked")
+        return 3
+
+    job = Job("fragile", every_seconds=60, run=run, why="to be tested", alarm_after=2)
+    runner = JobRunner([job], metrics=Metrics(), clock=ca.clock)
+    await runner.run(job)
+    assert runner.failing() == {}
+    await runner.run(job)
+    assert runner.failing() == {"fragile": "RegistryUnavailable"}
+    works = True
+    await runner.run(job)
+    assert runner.failing() == {}
+    assert runner.states["fragile"].last_run == ca.clock()

@@ -1,0 +1,115 @@
+"""Settings: what is refused at the door, and that secrets do not show."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.settings import SettingsError, load_settings
+from tiny_ca.models.key_spec import KeySpec
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ``.env`` and no variables of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("TINY_CA_")]:
+        monkeypatch.delenv(name)
+
+
+def test_flags_go_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source wins over the next: flag, variable, ``.env``, default."""
+    (tmp_path / ".env").write_text("TINY_CA_PORT=1111\nTINY_CA_WORKERS=3\nTINY_CA_CRL_LIFETIME=12h\n")
+    monkeypatch.setenv("TINY_CA_PORT", "2222")
+    monkeypatch.setenv("TINY_CA_WORKERS", "4")
+    settings = load_settings(port=3333)
+    assert (settings.port, settings.workers, settings.crl_lifetime) == (3333, 4, timedelta(hours=12))
+
+
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("TINY_CA_PORT", "70000", "TINY_CA_PORT"),
+        ("TINY_CA_PORTS", "8000", "unknown setting TINY_CA_PORTS"),
+        ("TINY_CA_WORKERS", "0", "TINY_CA_WORKERS"),
+        ("TINY_CA_CRL_LIFETIME", "15 parsecs", "no lifetime such as 15m"),
+        ("TINY_CA_CRL_LIFETIME", "30s", "a CRL lives from 1m"),
+        ("TINY_CA_PUBLIC_URL", "ca.example.org", "no URL such as"),
+        ("TINY_CA_PUBLIC_URL", "ftp://ca.example.org", "no URL such as"),
+        ("TINY_CA_ROOT_KEY", "rsa:1024", "RSA keys are"),
+        ("TINY_CA_ROOT_KEY", "dsa", "keys are rsa, ec"),
+        ("TINY_CA_ADMIN_TOKEN", "short", "at least 32 characters"),
+        ("TINY_CA_KEY_PASSPHRASE", "short", "at least 16 characters"),
+        ("TINY_CA_LOG_LEVEL", "loud", "TINY_CA_LOG_LEVEL"),
+        ("TINY_CA_TLS_CERT", "cert.pem", "both tls_cert and tls_key"),
+        ("TINY_CA_HOST", "0.0.0.0", "reachable from other machines"),  # noqa: S104  # that is the point
+        ("TINY_CA_HOST", "::", "reachable from other machines"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    """A value that cannot be is refused, saying which and what would be right."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["TINY_CA_ADMIN_TOKEN", "TINY_CA_KEY_PASSPHRASE"])
+def test_a_secret_that_is_refused_does_not_show(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The error of a secret names the setting and not the value."""
+    monkeypatch.setenv(name, "hunter2")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither ``repr`` nor the environment for worker processes holds a secret."""
+    monkeypatch.setenv("TINY_CA_ADMIN_TOKEN", "a-token-that-is-long-enough-to-be-taken")
+    monkeypatch.setenv("TINY_CA_KEY_PASSPHRASE", "a-passphrase-that-is-long-enough")
+    settings = load_settings()
+    assert "long-enough" not in repr(settings)
+    assert "long-enough" not in str(settings.as_environment())
+
+
+def test_a_secret_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret and a file for it contradict each other."""
+    monkeypatch.setenv("TINY_CA_KEY_PASSPHRASE", "a-passphrase-that-is-long-enough")
+    monkeypatch.setenv("TINY_CA_KEY_PASSPHRASE_FILE", "passphrase")
+    with pytest.raises(SettingsError, match="not both"):
+        load_settings()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    """Only this machine can listen in on loopback."""
+    assert load_settings(host=host).host == host
+
+
+def test_a_proxy_in_front_allows_any_address() -> None:
+    """``--behind-proxy`` says that TLS is somebody else's."""
+    assert load_settings(host="0.0.0.0", behind_proxy=True).behind_proxy  # noqa: S104
+
+
+def test_the_environment_for_workers_makes_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker process reads equals what its parent had."""
+    settings = load_settings(
+        port=9000, root_key="rsa:4096", issuer_key="ed25519", crl_lifetime="36h", behind_proxy=True
+    )
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+    assert settings.root_key == KeySpec.rsa(4096)
+
+
+@pytest.mark.parametrize(
+    "host, port, url",
+    [("127.0.0.1", 8000, "http://127.0.0.1:8000"), ("::1", 9000, "http://[::1]:9000")],
+)
+def test_the_public_url_follows_the_address(host: str, port: int, url: str) -> None:
+    """Unless it is set, certificates point to where the service listens."""
+    assert load_settings(host=host, port=port).effective_public_url == url
