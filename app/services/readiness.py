@@ -120,5 +120,5 @@ async def _bounded(check: Callable[[], Awaitable[str]]) -> str:
         return "no answer within a second"
     except (TinyCAError, InvalidSignature) as error:
         # The text of a database's failure may name hosts and users; the log has it, the public page does not.
-        _log.warning("readiness.check_failed", exc_info=error)
+        _log.warning("readiness.check_failed", error=str(error))
         return f"failed: {type(error).__name__}"

@@ -11,6 +11,7 @@ import pytest
 from cryptography.x509.oid import NameOID
 
 from app.auth.principal import Permission, Principal
+from app.logs import configure_logging
 from app.main import open_ca
 from app.metrics import Metrics
 from app.services.crls import CRLPublisher
@@ -30,6 +31,12 @@ ADMIN = Principal("admin", frozenset(Permission))
 def anyio_backend() -> str:
     """The service runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    """Log as the service does: structlog by itself would print every frame's local variables."""
+    configure_logging(form="console", level="info")
 
 
 class Clock:
