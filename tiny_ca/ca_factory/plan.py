@@ -146,9 +146,9 @@ class _Case:
 
     @cached_property
     def names(self) -> AlternativeNames:
-        """The SAN of the certificate: what was asked, and the common name where the profile serves hosts."""
+        """The SAN of the certificate: what was asked, and the common name where the profile serves TLS."""
         names = self.request.names
-        if self.profile.host_common_name:
+        if self.profile.serves_tls:
             for host in filter(None, map(host_name, self.common_names)):
                 names = names.with_host(host)
         return names

@@ -76,8 +76,8 @@ class Profile:
     """One kind of certificate, entirely: whatever is not named here is in no certificate of this kind.
 
     ``key_usage`` holds the attribute names of ``x509.KeyUsage``; ``key_encipherment`` goes to RSA keys only
-    (RFC 8813 §3, RFC 8410 §5, RFC 9881 §5). ``host_common_name``: a common name must be a DNS name or an address, and
-    joins the SAN. The window is never longer than ``max_lifetime``, the backdate included.
+    (RFC 8813 §3, RFC 8410 §5, RFC 9881 §5). ``host_common_name``: a common name must be a DNS name or an address.
+    The window is never longer than ``max_lifetime``, the backdate included.
     """
 
     name: str
@@ -101,6 +101,11 @@ class Profile:
     no_rev_avail: bool = False
     ca: bool = False
     path_length: int | None = None
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether a common name that is a host joins the SAN: TLS clients read names nowhere else (RFC 9525 §2)."""
+        return self.host_common_name or ExtendedKeyUsageOID.SERVER_AUTH in self.extended_key_usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
