@@ -1,0 +1,80 @@
+"""Hypothesis strategies for everything that comes from outside: names, serial numbers, damaged CSRs."""
+
+from __future__ import annotations
+
+import ipaddress
+import string
+
+from hypothesis import strategies as st
+
+from tiny_ca.const import CertType
+
+__all__ = ["addresses", "cert_types", "dns_names", "email_addresses", "labels", "mutations", "texts", "uris"]
+
+_ALNUM = string.ascii_lowercase + string.digits
+
+
+def labels() -> st.SearchStrategy[str]:
+    """Labels of host names in normal form, without A-labels and what looks like one (RFC 5890 §2.3.1)."""
+    return st.builds(
+        "{}{}{}".format,
+        st.sampled_from(string.ascii_lowercase),
+        st.text(_ALNUM + "-", max_size=20),
+        st.sampled_from(_ALNUM),
+    ).filter(lambda label: label[2:4] != "--")
+
+
+def dns_names(*, min_labels: int = 1) -> st.SearchStrategy[str]:
+    """DNS names in normal form, at most 253 characters."""
+    return st.lists(labels(), min_size=min_labels, max_size=6).map(".".join).filter(lambda name: name != "")
+
+
+def addresses() -> st.SearchStrategy[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Addresses of both families, but none that maps an IPv4 address."""
+    return st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(lambda address: not _is_mapped(address))
+
+
+def _is_mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+
+
+def uris() -> st.SearchStrategy[str]:
+    """Absolute URIs with a DNS name as host, and a path without dots to climb."""
+    return st.builds(
+        "{}://{}/{}".format,
+        st.sampled_from(["https", "spiffe", "x+y"]),
+        dns_names(),
+        st.lists(labels(), max_size=4).map("/".join),
+    )
+
+
+def email_addresses() -> st.SearchStrategy[str]:
+    """Mailboxes in normal form."""
+    return st.builds("{}@{}".format, labels(), dns_names())
+
+
+def texts() -> st.SearchStrategy[str]:
+    """Any text at all, with what breaks parsers more often than chance would have it."""
+    nasty = st.sampled_from(["\0", "\n", "*", "*.", ".", "@", "://", "xn--", "\u212a", "\u3002", "\u202e", "%2e", "\\"])
+    return st.lists(st.one_of(st.text(max_size=12), nasty, labels()), max_size=8).map("".join)
+
+
+def cert_types() -> st.SearchStrategy[CertType]:
+    """Any kind of certificate."""
+    return st.sampled_from(CertType)
+
+
+def mutations(originals: list[bytes]) -> st.SearchStrategy[bytes]:
+    """One of the originals with some bytes changed, cut out, or put in."""
+    place = st.integers(0, 2**16)
+    edits = st.tuples(place, st.integers(0, 8), st.binary(max_size=8))
+    # The length stays, and with it the structure.
+    flips = st.tuples(place, st.just(1), st.binary(min_size=1, max_size=1))
+    return st.builds(_edited, st.sampled_from(originals), st.lists(st.one_of(edits, flips), min_size=1, max_size=3))
+
+
+def _edited(original: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+    for place, cut, insert in edits:
+        at = place % (len(original) + 1)
+        original = original[:at] + insert + original[at + cut :]
+    return original
