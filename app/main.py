@@ -121,7 +121,6 @@ async def _start(
     lifecycle = LifecycleService(
         db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, metrics=metrics, clock=_now
     )
-    stack.callback(lifecycle.close)
     jobs = JobRunner(job_table(db, crls), metrics=metrics, clock=_now)
     jobs.start()
     stack.callback(jobs.stop)

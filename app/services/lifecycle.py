@@ -6,10 +6,7 @@ registry, and a revocation is answered only once the CRL that holds it can be fe
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,9 +17,10 @@ from app.metrics import Metrics
 from app.services.crls import CRLPublisher
 from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued
 from app.services.issuers import IssuerStore
+from app.services.keymaker import KeyMaker
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.issuer import Issuer
-from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
+from tiny_ca.ca_factory.keys import PrivateKey
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.plan import check
 from tiny_ca.ca_factory.profiles import Profile
@@ -34,11 +32,9 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
 from tiny_ca.db.queries.revocations import revoke
-from tiny_ca.exc import CertNotFound, Conflict, Invalid, TinyCAError, Unavailable
+from tiny_ca.exc import CertNotFound, Conflict, Invalid, TinyCAError
 
 __all__ = ["Caller", "LifecycleService", "Wish"]
-
-_MAX_KEYS_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +78,11 @@ class LifecycleService:
         self._profiles = profiles
         self._metrics = metrics
         self._clock = clock
-        # Keys of their own threads: RSA-4096 takes seconds, and the pipeline must not wait for one.
-        self._key_threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="keys")
-        self._keys_waiting = 0
+        self._keys = KeyMaker()
 
     def now(self) -> datetime:
         """The service's clock."""
         return self._clock()
-
-    def close(self) -> None:
-        """Let the key threads go."""
-        self._key_threads.shutdown(wait=False, cancel_futures=True)
 
     async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Issued:
         """Sign a CSR (PEM or DER).
@@ -138,7 +128,7 @@ class LifecycleService:
         except TinyCAError:
             await self._pipeline.submit(order)  # refuses, and audits, as it does for a CSR; no key is made for it
             raise
-        private_key = await self._make_key(request)
+        private_key = await self._keys.make(request.key_spec)
         with_key = replace(request, public_key=private_key.public_key())
         return await self._pipeline.submit(replace(order, read=lambda: with_key)), private_key
 
@@ -224,17 +214,6 @@ class LifecycleService:
             message = f"there is no profile {name[:80]!r}; there are {', '.join(self._profiles)}"
             raise Invalid(message, field="profile", value=name[:80])
         return self._profiles[name]
-
-    async def _make_key(self, request: CertificateRequest) -> PrivateKey:
-        if self._keys_waiting >= _MAX_KEYS_WAITING:
-            self._metrics.overloaded.inc()
-            raise Unavailable("too many keys are being made; try again in some seconds, or send a CSR", retry_after=5)
-        self._keys_waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._key_threads, generate_private_key, request.key_spec)
-        finally:
-            self._keys_waiting -= 1
 
     def _audit(
         self, caller: Caller, action: str, outcome: str, serial_number: int, detail: dict[str, object]
