@@ -24,8 +24,10 @@ class KeySpec:
                 return f"EC {self.curve}"
             case "mldsa":
                 return str(self.parameter_set)
-            case _:
+            case "ed25519":
                 return "Ed25519"
+            case _:
+                return self.algorithm
 
     @classmethod
     def rsa(cls, size: int) -> KeySpec:
