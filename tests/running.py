@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -34,7 +34,7 @@ class RunningService:
         self._readers: list[threading.Thread] = []
         self.url = ""
 
-    def __enter__(self) -> RunningService:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -60,6 +60,13 @@ class RunningService:
 
     def start(self) -> None:
         """Start, on port 0 unless the arguments say otherwise; returns when it listens."""
+        self.spawn()
+        if not self._listens.wait(_START_SECONDS):
+            self.process.kill()
+            raise AssertionError(f"the service did not start:\n{self.log}")
+
+    def spawn(self) -> None:
+        """Start, and do not wait for anything."""
         self._listens.clear()
         port = () if "--port" in self._arguments else ("--port", "0")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
@@ -78,9 +85,6 @@ class RunningService:
         ]
         for reader in self._readers:
             reader.start()
-        if not self._listens.wait(_START_SECONDS):
-            self.process.kill()
-            raise AssertionError(f"the service did not start:\n{self.log}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it as an operator does; returns the exit code."""
