@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import PublicKey
 from tiny_ca.ca_factory.tbs import encode_extensions, signed
-from tiny_ca.exc import ValidationCertError
+from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
 
 __all__ = ["RevokedCertificate", "build_crl", "verify_crl"]
 
 _VERSION_2: Final = der.integer(1)
+_NUMBERS_END: Final = 1 << 159  # RFC 5280 §4.1.2.2, §5.2.3: 20 octets, not negative
 _REASON_CODE: Final = der.object_identifier("2.5.29.21")
 # RFC 5280 §5.3.1: 7 is not used; 8, removeFromCRL, belongs to delta CRLs. 0 (unspecified) is said by saying nothing.
 _REASONS_WRITTEN: Final = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
@@ -47,7 +49,19 @@ def build_crl(
     """DER of a signed full CRL. An entry whose reason has no place in a full CRL is written without one.
 
     ``crl_number`` must be greater than that of every CRL this issuer ever published (RFC 5280 §5.2.3).
+
+    Raises
+    ------
+    InvalidRangeTimeCertificate
+        ``next_update`` is not after ``this_update``.
+    Invalid
+        A serial number or the CRL's number is negative or too long.
     """
+    if next_update <= this_update:
+        message = f"the next CRL at {next_update.isoformat()} must come after this one, {this_update.isoformat()}"
+        raise InvalidRangeTimeCertificate(message, field="next_update", value=next_update.isoformat())
+    if not 0 <= crl_number < _NUMBERS_END:
+        raise Invalid(f"the CRL number {crl_number} is not 0 to 2^159 - 1", field="crl_number", value=crl_number)
     entries = [_entry(certificate) for certificate in revoked]
     extensions = (
         x509.Extension(x509.AuthorityKeyIdentifier.oid, False, issuer.authority_key_identifier),  # noqa: FBT003  # §5.2.1
@@ -68,22 +82,25 @@ def build_crl(
 def verify_crl(crl: x509.CertificateRevocationList, ca_cert: x509.Certificate, *, now: datetime | None = None) -> None:
     """Check that ``ca_cert`` issued and signed the CRL and that it is current.
 
-    Not checked: the CA certificate itself, and whether a newer CRL exists.
+    Not checked: the CA certificate's own validity, whether a newer CRL exists, and for which certificates this one is.
 
     Raises
     ------
     ValidationCertError
-        Another issuer, a signature that is not by this CA's key, or ``nextUpdate`` absent or past.
+        Another issuer, one that may sign no CRLs, a signature that is not by its key, or the CRL is not current.
     """
     moment = now or datetime.now(UTC)
     # 1. Issuer: the same name.
     if crl.issuer != ca_cert.subject:
         message = f"the CRL is by {crl.issuer.rfc4514_string()!r}, not by {ca_cert.subject.rfc4514_string()!r}"
         raise ValidationCertError(message, field="issuer", value=crl.issuer.rfc4514_string())
+    if not _may_sign_crls(ca_cert):
+        message = f"{ca_cert.subject.rfc4514_string()!r} may not sign CRLs (keyUsage cRLSign, RFC 5280 §6.3.3 f)"
+        raise ValidationCertError(message, field="issuer", value=ca_cert.subject.rfc4514_string())
     # 2. Signature: by this CA's key, for another CA may carry the same name.
     try:
-        genuine = crl.is_signature_valid(ca_cert.public_key())  # type: ignore[arg-type]  # a CA key is never X25519
-    except (InvalidSignature, TypeError, ValueError):
+        genuine = crl.is_signature_valid(cast("PublicKey", ca_cert.public_key()))
+    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
         genuine = False
     if not genuine:
         message = f"the CRL's signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"
@@ -101,8 +118,18 @@ def verify_crl(crl: x509.CertificateRevocationList, ca_cert: x509.Certificate, *
 
 
 def _entry(certificate: RevokedCertificate) -> bytes:
+    if not 0 <= certificate.serial_number < _NUMBERS_END:  # zero: old CAs gave it, and it must be revocable
+        message = f"{certificate.serial_number} is no serial number: 0 to 2^159 - 1"
+        raise Invalid(message, field="serial_number", value=certificate.serial_number)
     fields = der.integer(certificate.serial_number) + der.time(certificate.revocation_date)
     if certificate.revocation_reason in _REASONS_WRITTEN:
         reason = der.octet_string(der.enumerated(certificate.revocation_reason or 0))
         fields += der.sequence(der.sequence(_REASON_CODE, reason))  # §5.3: not critical
     return der.sequence(fields)
+
+
+def _may_sign_crls(ca_cert: x509.Certificate) -> bool:
+    try:
+        return ca_cert.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True

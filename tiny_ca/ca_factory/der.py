@@ -1,7 +1,8 @@
-"""DER, as much as certificates and CRLs need to be put together (X.690 §8–§11). Encoding only: nothing is parsed here."""
+"""DER, as much as certificates and CRLs need to be put together (X.690 §8–§11), and to be taken apart again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +10,7 @@ __all__ = [
     "NULL",
     "TRUE",
     "bit_string",
-    "boolean",
+    "contents",
     "context",
     "enumerated",
     "integer",
@@ -22,7 +23,7 @@ __all__ = [
 NULL: Final = b"\x05\x00"
 TRUE: Final = b"\x01\x01\xff"
 
-_UTC_TIME_ENDS: Final = 2050
+_UTC_TIME: Final = range(1950, 2050)
 
 
 def sequence(*parts: bytes) -> bytes:
@@ -45,11 +46,6 @@ def enumerated(number: int) -> bytes:
     return _value(0x0A, number.to_bytes(1, "big"))
 
 
-def boolean(*, value: bool) -> bytes:
-    """BOOLEAN; DER knows one TRUE."""
-    return TRUE if value else b"\x01\x01\x00"
-
-
 def octet_string(content: bytes) -> bytes:
     """OCTET STRING."""
     return _value(0x04, content)
@@ -67,11 +63,32 @@ def object_identifier(dotted: str) -> bytes:
 
 
 def time(moment: datetime) -> bytes:
-    """UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds of UTC (RFC 5280 §4.1.2.5)."""
+    """UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds of UTC (RFC 5280 §4.1.2.5).
+
+    UTCTime knows no year before 1950: 49 is 2049.
+    """
     utc = moment.astimezone(UTC)
-    if utc.year < _UTC_TIME_ENDS:
-        return _value(0x17, utc.strftime("%y%m%d%H%M%SZ").encode("ascii"))
-    return _value(0x18, utc.strftime("%Y%m%d%H%M%SZ").encode("ascii"))
+    if utc.year in _UTC_TIME:
+        return _value(0x17, f"{utc:%y%m%d%H%M%SZ}".encode("ascii"))
+    return _value(0x18, f"{utc.year:04}{utc:%m%d%H%M%SZ}".encode("ascii"))  # %Y pads no year before 1000
+
+
+def contents(encoded: bytes) -> Iterator[bytes]:
+    """Take a constructed value apart: each value in it with its tag and length. A parser must have read it before."""
+    at, end = _content(encoded, 0)
+    while at < end:
+        _, after = _content(encoded, at)
+        yield encoded[at:after]
+        at = after
+
+
+def _content(encoded: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the value at a place begins and ends; tags of one octet are all there are."""
+    first = encoded[at + 1]
+    if first < 0x80:
+        return at + 2, at + 2 + first
+    start = at + 2 + (first & 0x7F)
+    return start, start + int.from_bytes(encoded[at + 2 : start], "big")
 
 
 def _value(tag: int, content: bytes) -> bytes:

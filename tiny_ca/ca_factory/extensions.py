@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import AuthorityInformationAccessOID, ObjectIdentifier
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.issuer import Issuer
@@ -16,7 +16,7 @@ from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.models.key_spec import KeySpec
 
-__all__ = ["NO_REV_AVAIL", "extensions_of", "path_length_bound"]
+__all__ = ["NO_REV_AVAIL", "extensions_of", "key_usages", "path_length_bound"]
 
 NO_REV_AVAIL: Final = ObjectIdentifier("2.5.29.56")  # RFC 9608 §2
 
@@ -55,7 +55,17 @@ def path_length_bound(profile: Profile, issuer: Issuer | None) -> int | None:
     return min((bound for bound in (profile.path_length, below) if bound is not None), default=None)
 
 
-def _extensions(  # noqa: PLR0913  # what a certificate says depends on all of them
+def key_usages(profile: Profile, spec: KeySpec) -> frozenset[str]:
+    """The profile's key usages that a key of this kind can have."""
+    usages = frozenset(profile.key_usage)
+    if spec.algorithm != "rsa":  # RFC 8813 §3, RFC 8410 §5, RFC 9881 §5
+        usages -= {"key_encipherment", "data_encipherment"}
+    if spec.algorithm != "ec":  # RFC 3279 §2.3.1, RFC 8410 §5, RFC 9881 §5
+        usages -= {"key_agreement"}
+    return usages
+
+
+def _extensions(
     request: CertificateRequest,
     public_key: PublicKey,
     profile: Profile,
@@ -68,10 +78,13 @@ def _extensions(  # noqa: PLR0913  # what a certificate says depends on all of t
     yield _extension(
         x509.BasicConstraints(ca=profile.ca, path_length=_path_length(request, profile, issuer)), critical=True
     )
-    yield _extension(_key_usage(profile, request.key_spec), critical=True)  # §4.2.1.3
-    usages = request.extended_key_usage or profile.extended_key_usage
+    given = key_usages(profile, request.key_spec)
+    key_usage = x509.KeyUsage(**{usage: usage in given for usage in _KEY_USAGES})
+    yield _extension(key_usage, critical=True)  # §4.2.1.3
+    usages = dict.fromkeys(request.extended_key_usage or profile.extended_key_usage)
     if usages:
-        yield _extension(x509.ExtendedKeyUsage(usages), critical=False)
+        # RFC 3161 §2.3: a time stamping authority's is critical.
+        yield _extension(x509.ExtendedKeyUsage(usages), critical=ExtendedKeyUsageOID.TIME_STAMPING in usages)
     if names:
         # §4.2.1.6: critical where the subject is empty, for then it alone names the holder.
         yield _extension(x509.SubjectAlternativeName(names.general_names()), critical=anonymous)
@@ -99,13 +112,6 @@ def _path_length(request: CertificateRequest, profile: Profile, issuer: Issuer |
     if not profile.ca:
         return None
     return request.path_length if request.path_length is not None else path_length_bound(profile, issuer)
-
-
-def _key_usage(profile: Profile, spec: KeySpec) -> x509.KeyUsage:
-    given = set(profile.key_usage)
-    if spec.algorithm != "rsa":
-        given -= {"key_encipherment", "data_encipherment"}
-    return x509.KeyUsage(**{usage: usage in given for usage in _KEY_USAGES})
 
 
 def _extension(value: x509.ExtensionType, *, critical: bool) -> x509.Extension[x509.ExtensionType]:

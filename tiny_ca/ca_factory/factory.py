@@ -12,7 +12,7 @@ from logging import Logger
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
@@ -38,7 +38,7 @@ from tiny_ca.settings import DEFAULT_LOGGER
 __all__ = ["CertificateFactory"]
 
 # The library's callers are the CA's owners: its arguments are the policy. Windows are exact, so nothing is backdated.
-_ALWAYS: Final = timedelta(days=365 * 1000)
+_ALWAYS: Final = timedelta(days=365 * 10_000)
 _LEAF: Final = Profile(
     name="library",
     default_lifetime=timedelta(days=365),
@@ -70,10 +70,9 @@ class CertificateFactory:
     """
 
     def __init__(self, ca_loader: ICALoader, logger: Logger | None = None) -> None:
-        if not isinstance(ca_loader, ICALoader):
-            message = (
-                f"ca_loader must have ca_cert, ca_key and base_info (ICALoader), not be a {type(ca_loader).__name__}"
-            )
+        given: object = ca_loader
+        if not isinstance(given, ICALoader):
+            message = f"ca_loader must have ca_cert, ca_key and base_info (ICALoader), not be a {type(given).__name__}"
             raise TypeError(message)
         self._ca = ca_loader
         self._issuer = Issuer(ca_loader.ca_cert, SoftwareSigner(ca_loader.ca_key))
@@ -111,7 +110,7 @@ class CertificateFactory:
         (logger or DEFAULT_LOGGER).info("made root CA %s", certificate.subject.rfc4514_string())
         return certificate, private_key
 
-    def issue_certificate(
+    def issue_certificate(  # noqa: PLR0913, PLR0917  # the documented signature
         self,
         common_name: str,
         serial_type: CertType = CertType.SERVICE,
@@ -119,7 +118,7 @@ class CertificateFactory:
         days_valid: int = 365,
         valid_from: datetime | None = None,
         email: str | None = None,
-        is_server_cert: bool = False,  # noqa: FBT001, FBT002  # the documented signature
+        is_server_cert: bool = False,  # noqa: FBT001, FBT002  # as documented
         is_client_cert: bool = False,  # noqa: FBT001, FBT002
         san_dns: list[str] | None = None,
         san_ip: list[str | IPAddress] | None = None,
@@ -157,7 +156,9 @@ class CertificateFactory:
         serial_type: CertType | None = None,
         now: datetime | None = None,
     ) -> x509.Certificate:
-        """Sign somebody's CSR (PEM or DER) under a profile; without one, whatever the CSR asks except to be a CA.
+        """Sign somebody's CSR (PEM or DER) under a profile; without one, whatever the CSR asks but a CA's powers.
+
+        Without a profile the window begins now; a profile's begins its ``backdate`` earlier.
 
         Raises
         ------
@@ -167,9 +168,13 @@ class CertificateFactory:
             The profile refuses; ``rule`` says which of its constraints.
         """
         parsed = csr if isinstance(csr, ParsedCSR) else parse_csr(csr)
-        request = CertificateRequest.from_csr(parsed, lifetime=lifetime, certificate_type=serial_type)
-        rules = profile or _leaf_profile(parsed.extended_key_usage or ())
-        return _sign(request, profile=rules, issuer=self._issuer, now=now)
+        moment = now or datetime.now(UTC)
+        request = CertificateRequest.from_csr(
+            parsed, lifetime=lifetime, valid_from=None if profile else moment, certificate_type=serial_type
+        )
+        # RFC 6960 §4.2.2.2: a certificate for OCSP signing speaks for its CA.
+        usages = tuple(usage for usage in parsed.extended_key_usage or () if usage != ExtendedKeyUsageOID.OCSP_SIGNING)
+        return _sign(request, profile=profile or _leaf_profile(usages), issuer=self._issuer, now=moment)
 
     def issue_intermediate_ca(
         self,
@@ -207,7 +212,7 @@ class CertificateFactory:
         *,
         crl_number: int | None = None,
     ) -> x509.CertificateRevocationList:
-        """Sign a CRL of records or ``(serial_number, revocation_date, revocation_reason)`` rows.
+        """Sign a CRL of records or ``(serial_number, revocation_date[, revocation_reason])`` rows.
 
         ``crl_number`` None takes the microseconds since 1970, which grow as long as the clock does.
         """
@@ -257,7 +262,7 @@ class CertificateFactory:
             raise ValidationCertError(message, field="validity", value=window)
         try:
             cert.verify_directly_issued_by(ca_cert)
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             message = f"the signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"
             raise ValidationCertError(message, field="signature") from error
 
@@ -355,11 +360,10 @@ def _make_csr(request: CertificateRequest, private_key: PrivateKey) -> x509.Cert
 
 
 def _revoked(row: Any) -> RevokedCertificate:  # noqa: ANN401  # a record, a row of a query, or a tuple
-    serial, moment, reason = (
-        row
-        if isinstance(row, tuple) and not hasattr(row, "serial_number")
-        else (row.serial_number, row.revocation_date, getattr(row, "revocation_reason", None))
-    )
+    if isinstance(row, tuple) and not hasattr(row, "serial_number"):
+        serial, moment, reason = (*row, None)[:3]
+    else:
+        serial, moment, reason = row.serial_number, row.revocation_date, getattr(row, "revocation_reason", None)
     return RevokedCertificate(int(serial), CertLifetime.normalize_dt(moment), _reason_code(reason))
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from tiny_ca.ca_factory.keys import public_key_der
+from tiny_ca.ca_factory.keys import PublicKey, public_key_der
 from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.exc import ErrorLoadCert
 
 __all__ = ["Issuer", "IssuerUrls", "issuer_id"]
+
+_E = TypeVar("_E", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Issuer:
     Raises
     ------
     ErrorLoadCert
-        The key does not belong to the certificate, or the certificate is no CA's.
+        The key does not belong to the certificate, or the certificate may sign no others.
     """
 
     certificate: x509.Certificate
@@ -40,13 +43,17 @@ class Issuer:
     urls: IssuerUrls = IssuerUrls()
 
     def __post_init__(self) -> None:
-        if public_key_der(self.signer.public_key) != public_key_der(self.certificate.public_key()):  # type: ignore[arg-type]
+        if public_key_der(self.signer.public_key) != public_key_der(cast("PublicKey", self.certificate.public_key())):
             message = (
                 f"the private key does not belong to the CA certificate {self.certificate.subject.rfc4514_string()!r}"
             )
             raise ErrorLoadCert(message, field="ca_key")
-        if not self._basic_constraints.ca:
+        if not _basic_constraints(self.certificate).ca:
             message = f"{self.certificate.subject.rfc4514_string()!r} is no CA certificate (basicConstraints CA:TRUE)"
+            raise ErrorLoadCert(message, field="ca_cert")
+        usage = _extension(self.certificate, x509.KeyUsage)
+        if usage and not usage.key_cert_sign:  # RFC 5280 §4.2.1.3
+            message = f"{self.certificate.subject.rfc4514_string()!r} may not sign certificates (keyUsage keyCertSign)"
             raise ErrorLoadCert(message, field="ca_cert")
 
     @cached_property
@@ -65,32 +72,42 @@ class Issuer:
         return self.certificate.subject.public_bytes()
 
     @cached_property
+    def not_valid_before(self) -> datetime:
+        """When this CA begins, and all above it have begun."""
+        return max(certificate.not_valid_before_utc for certificate in (self.certificate, *self.chain))
+
+    @cached_property
     def not_valid_after(self) -> datetime:
         """When this CA ends, and with it everything it signed."""
         return min(certificate.not_valid_after_utc for certificate in (self.certificate, *self.chain))
 
     @cached_property
     def path_length(self) -> int | None:
-        """How many CAs may stand below; None for no limit."""
-        return self._basic_constraints.path_length
+        """How many CAs may stand below, as this CA and all above it say; None for no limit, never less than 0."""
+        lengths = (_basic_constraints(certificate).path_length for certificate in (self.certificate, *self.chain))
+        bounds = [length - depth for depth, length in enumerate(lengths) if length is not None]
+        return max(min(bounds), 0) if bounds else None
 
     @cached_property
     def authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
         """What goes into everything signed; from the CA's own SKI where it has one (RFC 5280 §4.2.1.1)."""
-        try:
-            ski = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        except x509.ExtensionNotFound:
-            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key())  # type: ignore[arg-type]
-        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski.value)
-
-    @cached_property
-    def _basic_constraints(self) -> x509.BasicConstraints:
-        try:
-            return self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except x509.ExtensionNotFound:
-            return x509.BasicConstraints(ca=False, path_length=None)
+        ski = _extension(self.certificate, x509.SubjectKeyIdentifier)
+        if ski is None:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.signer.public_key)
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
 
 
 def issuer_id(certificate: x509.Certificate) -> str:
     """The first 16 hex digits of the certificate's SHA-256 fingerprint."""
     return certificate.fingerprint(hashes.SHA256()).hex()[:16]
+
+
+def _basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints:
+    return _extension(certificate, x509.BasicConstraints) or x509.BasicConstraints(ca=False, path_length=None)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

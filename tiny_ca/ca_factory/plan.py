@@ -7,17 +7,19 @@ Nothing here touches a private key. A Plan is complete: ``factory`` only encodes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from tiny_ca.ca_factory.extensions import extensions_of, path_length_bound
+from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length_bound
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
-from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, email_address, host_name
+from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, email_address, host_name
 from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
@@ -26,6 +28,9 @@ from tiny_ca.utils.duration import format_duration
 from tiny_ca.utils.serial_generator import SerialWithEncoding
 
 __all__ = ["Plan", "check", "plan"]
+
+# RFC 5280 §4.1.2.5: UTCTime begins here, and GeneralizedTime is for the years after it.
+_FIRST: Final = datetime(1950, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +78,10 @@ def plan(
     if request.public_key is None:
         raise Invalid("there is no key to certify yet", field="key")
     kind = profile.certificate_type if profile.ca or request.certificate_type is None else request.certificate_type
+    name = next(iter(case.common_names), "")
     return Plan(
         profile=profile,
-        serial_number=serial_number or SerialWithEncoding.generate(request.common_name or "", kind),
+        serial_number=SerialWithEncoding.generate(name, kind) if serial_number is None else serial_number,
         subject=x509.Name([x509.NameAttribute(attribute, value) for attribute, value in case.subject]),
         names=case.names,
         public_key=request.public_key,
@@ -115,6 +121,7 @@ def _judge(
     _check_extensions(case)
     _check_extended_key_usage(case)
     # 3. The names.
+    _check_subject(case)
     _check_common_name(case)
     _check_has_names(case)
     _check_wildcards(case)
@@ -145,11 +152,16 @@ class _Case:
         return tuple(value for attribute, value in self.subject if attribute == NameOID.COMMON_NAME)
 
     @cached_property
+    def hosts(self) -> tuple[str | IPAddress, ...]:
+        """The common names that are DNS names or addresses."""
+        return tuple(host for name in self.common_names if (host := host_name(name)) is not None)
+
+    @cached_property
     def names(self) -> AlternativeNames:
         """The SAN of the certificate: what was asked, and the common name where the profile serves TLS."""
         names = self.request.names
         if self.profile.serves_tls:
-            for host in filter(None, map(host_name, self.common_names)):
+            for host in self.hosts:
                 names = names.with_host(host)
         return names
 
@@ -157,7 +169,7 @@ class _Case:
     def claimed_names(self) -> AlternativeNames:
         """Every name that a relying party may read out of the certificate, the subject's own included."""
         names = self.names
-        for host in filter(None, map(host_name, self.common_names)):
+        for host in self.hosts:
             names = names.with_host(host)
         mailboxes = [value for attribute, value in self.subject if attribute == NameOID.EMAIL_ADDRESS]
         emails = tuple(email_address(mailbox, field="email") for mailbox in mailboxes)
@@ -165,11 +177,12 @@ class _Case:
 
     @cached_property
     def lifetime(self) -> timedelta:
-        return self.request.lifetime or self.profile.default_lifetime
+        return self.profile.default_lifetime if self.request.lifetime is None else self.request.lifetime
 
     @cached_property
     def max_lifetime(self) -> timedelta:
-        return min(self.profile.max_lifetime, self.limits.max_lifetime or self.profile.max_lifetime)
+        limit = self.limits.max_lifetime
+        return self.profile.max_lifetime if limit is None else min(self.profile.max_lifetime, limit)
 
 
 def _check_profile_and_issuer(case: _Case) -> None:
@@ -192,6 +205,8 @@ def _check_ca(case: _Case) -> None:
         message = "the issuer's path length is 0: no CA may stand below it"
         raise Forbidden(message, rule="path_length", value=0)
     asked, bound = case.request.path_length, path_length_bound(case.profile, case.issuer)
+    if asked is not None and asked < 0:
+        raise Invalid(f"a path length is 0 or more, not {asked}", field="path_length", value=asked)
     if asked is not None and bound is not None and asked > bound:
         message = f"a path length of {asked} is more than profile and issuer leave ({bound})"
         raise Forbidden(message, rule="path_length", value=asked)
@@ -202,6 +217,11 @@ def _check_key(case: _Case) -> None:
     if not any(constraint.allows(spec) for constraint in case.profile.keys):
         allowed = ", ".join(map(str, case.profile.keys))
         message = f"profile {case.profile.name!r} takes keys of {allowed}, not {spec}"
+        raise Forbidden(message, rule="key", value=str(spec))
+    # RFC 5280 §4.2.1.3: at least one usage must be given.
+    if not key_usages(case.profile, spec):
+        usages = ", ".join(case.profile.key_usage)
+        message = f"profile {case.profile.name!r} gives the key usage {usages}, for which {spec} is no key"
         raise Forbidden(message, rule="key", value=str(spec))
 
 
@@ -215,11 +235,23 @@ def _check_extensions(case: _Case) -> None:
 
 def _check_extended_key_usage(case: _Case) -> None:
     for usage in case.request.extended_key_usage or ():
-        if usage not in case.profile.extended_key_usage:
+        if usage not in case.profile.extended_key_usage or usage == ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE:
             name = _eku_name(usage)
             allowed = ", ".join(map(_eku_name, case.profile.extended_key_usage)) or "none"
             message = f"profile {case.profile.name!r} gives the extended key usage {allowed}, not {name}"
             raise Forbidden(message, rule="extended_key_usage", value=name)
+
+
+def _check_subject(case: _Case) -> None:
+    """Keep the names of CAs to CAs: the issuer's name in another certificate is taken for the issuer."""
+    if not case.issuer:
+        return
+    subject = _folded(case.subject)
+    for certificate in (case.issuer.certificate, *case.issuer.chain):
+        # RFC 5280 §4.1.2.6: a name belongs to one subject, and §7.1: letter case and blanks make no other name.
+        if subject and subject == _folded((attribute.oid, str(attribute.value)) for attribute in certificate.subject):
+            name = certificate.subject.rfc4514_string()
+            raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)
 
 
 def _check_common_name(case: _Case) -> None:
@@ -285,43 +317,68 @@ def _check_lifetime(case: _Case) -> None:
 
 
 def _window(case: _Case) -> tuple[datetime, datetime]:
-    """The validity: it starts a little early for clocks that lag, and is never longer than the maximum, nor outlives
-    the issuer (RFC 5280 §4.1.2.5 counts whole seconds).
-    """
-    now = case.now.replace(microsecond=0)
+    """The validity: early for clocks that lag, never longer than allowed, never outside the issuer's."""
+    now = case.now.astimezone(UTC).replace(microsecond=0)  # RFC 5280 §4.1.2.5 counts whole seconds
     asked = case.request.valid_from
     if asked is None:
         backdate = min(case.profile.backdate, case.max_lifetime - case.lifetime)
-        start, end = now - backdate, now + case.lifetime
+        start, end = _earlier(now, backdate), _later(now, case.lifetime)
     else:
-        start = (asked if asked.tzinfo else asked.replace(tzinfo=UTC)).replace(microsecond=0)
-        if start < now - case.profile.backdate:
+        start = _utc(asked)
+        if now - start > case.profile.backdate:
             message = f"valid_from {start:%Y-%m-%dT%H:%M:%SZ} is in the past; the earliest is now"
             raise Invalid(message, field="valid_from", value=start.isoformat())
         end = _later(start, case.lifetime)
-        if end > now + case.max_lifetime:
+        if end - now > case.max_lifetime:
             message = (
                 f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would last beyond now + "
                 f"{format_duration(case.max_lifetime)}, the most that is allowed"
             )
             raise Forbidden(message, rule="max_lifetime", value=start.isoformat())
+        if end <= now:
+            message = f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would have ended already"
+            raise InvalidRangeTimeCertificate(message, field="valid_from", value=start.isoformat())
     if case.issuer and end > case.issuer.not_valid_after:
         message = (
             f"a certificate until {end:%Y-%m-%dT%H:%M:%SZ} would outlive its issuer, "
             f"which ends {case.issuer.not_valid_after:%Y-%m-%dT%H:%M:%SZ}"
         )
         raise Forbidden(message, rule="issuer_validity", value=format_duration(case.lifetime))
-    if case.issuer:
-        start = max(start, case.issuer.certificate.not_valid_before_utc)
-    return start, end
+    if case.issuer and end <= case.issuer.not_valid_before:
+        message = (
+            f"a certificate until {end:%Y-%m-%dT%H:%M:%SZ} would end before its issuer begins, "
+            f"{case.issuer.not_valid_before:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        raise Forbidden(message, rule="issuer_validity", value=format_duration(case.lifetime))
+    return max(start, case.issuer.not_valid_before) if case.issuer else start, end
+
+
+def _utc(valid_from: datetime) -> datetime:
+    aware = valid_from if valid_from.tzinfo else valid_from.replace(tzinfo=UTC)
+    try:
+        start = aware.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        start = _FIRST - timedelta(days=1)
+    if start < _FIRST:
+        message = f"valid_from {valid_from.isoformat()} is outside 1950 to 9999, the years that certificates can hold"
+        raise InvalidRangeTimeCertificate(message, field="valid_from", value=valid_from.isoformat())
+    return start
+
+
+def _earlier(now: datetime, backdate: timedelta) -> datetime:
+    return now - min(backdate, now - _FIRST)
 
 
 def _later(start: datetime, lifetime: timedelta) -> datetime:
     try:
-        return start + lifetime
+        return (start + lifetime).replace(microsecond=0)
     except OverflowError as error:
-        message = f"valid_from {start:%Y} and a lifetime of {format_duration(lifetime)} end past the year 9999"
-        raise InvalidRangeTimeCertificate(message, field="valid_from", value=start.isoformat()) from error
+        message = f"a lifetime of {format_duration(lifetime)} from {start:%Y} on ends past the year 9999"
+        raise InvalidRangeTimeCertificate(message, field="lifetime", value=format_duration(lifetime)) from error
+
+
+def _folded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> tuple[tuple[ObjectIdentifier, str], ...]:
+    return tuple((oid, " ".join(value.casefold().split())) for oid, value in subject)
 
 
 def _eku_name(oid: ObjectIdentifier) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
@@ -55,6 +55,10 @@ def _lifetime(value: object) -> timedelta:
     return _or_value_error(parse_duration, value, field="lifetime")
 
 
+def _backdate(value: object) -> timedelta:
+    return timedelta(0) if value == "0s" else _lifetime(value)
+
+
 def _key(value: object) -> KeyConstraint:
     return _or_value_error(parse_key_constraint, str(value))
 
@@ -80,7 +84,15 @@ def _eku(value: object) -> ObjectIdentifier:
     return oid
 
 
+def _certificate_type(value: object) -> CertType:
+    for kind in CertType:
+        if value in (kind.value, kind.name, kind.name.lower()):
+            return kind
+    raise ValueError(f"{value!r} is none of {', '.join(kind.name.lower() for kind in CertType)}")
+
+
 Lifetime = Annotated[timedelta, BeforeValidator(_lifetime)]
+Backdate = Annotated[timedelta, BeforeValidator(_backdate)]
 Usage = Annotated[ObjectIdentifier, BeforeValidator(_eku)]
 Key = Annotated[KeyConstraint, BeforeValidator(_key)]
 
@@ -94,8 +106,8 @@ class _ProfileTable(BaseModel):
     default_lifetime: Lifetime | None = None
     max_lifetime: Lifetime | None = None
     min_lifetime: Lifetime | None = None
-    backdate: Lifetime | None = None
-    certificate_type: Annotated[CertType, BeforeValidator(lambda value: _certificate_type(value))] | None = None
+    backdate: Backdate | None = None
+    certificate_type: Annotated[CertType, BeforeValidator(_certificate_type)] | None = None
     keys: list[Key] | None = Field(default=None, min_length=1)
     key_usage: list[_KeyUsage] | None = Field(default=None, min_length=1)
     extended_key_usage: list[Usage] | None = None
@@ -223,27 +235,41 @@ def _names(table: _ProfileTable, base: NamePatterns) -> NamePatterns:
 
 def _check(profile: Profile) -> None:
     """Refuse a profile that could issue nothing, or nothing fit."""
-    name = profile.name
+    for entry, fault in _faults(profile):
+        raise _wrong(f"{profile.name}.{entry}" if entry else profile.name, fault)
+
+
+def _faults(profile: Profile) -> Iterator[tuple[str, str]]:
+    """``(entry, what is wrong)``; the entry is empty where several do not fit together."""
     if not MIN_LIFETIME <= profile.min_lifetime <= profile.default_lifetime <= profile.max_lifetime:
         shown = [format_duration(d) for d in (profile.min_lifetime, profile.default_lifetime, profile.max_lifetime)]
-        raise _wrong(name, f"lifetimes must rise from 1m: min {shown[0]}, default {shown[1]}, max {shown[2]}")
+        yield "", f"lifetimes must rise from 1m: min {shown[0]}, default {shown[1]}, max {shown[2]}"
+    if profile.backdate > profile.max_lifetime:
+        yield "backdate", f"at most max_lifetime, {format_duration(profile.max_lifetime)}"
     if unknown := set(profile.subject) - set(SUBJECT_ATTRIBUTES):
-        raise _wrong(f"{name}.subject", f"{', '.join(sorted(unknown))}: known are {', '.join(SUBJECT_ATTRIBUTES)}")
-    if profile.no_rev_avail and profile.ca:
-        raise _wrong(f"{name}.no_rev_avail", "a CA certificate must be revocable (RFC 9608 §3)")
-    if profile.no_rev_avail and profile.crl_distribution_points:
-        raise _wrong(f"{name}.no_rev_avail", "set crl_distribution_points = false with it (RFC 9608 §4)")
-    if ("key_cert_sign" in profile.key_usage) is not profile.ca:
-        raise _wrong(f"{name}.key_usage", "key_cert_sign belongs to CA profiles, and to every one (RFC 5280 §4.2.1.3)")
+        yield "subject", f"{', '.join(sorted(unknown))}: known are {', '.join(SUBJECT_ATTRIBUTES)}"
     if profile.path_length is not None and not profile.ca:
-        raise _wrong(f"{name}.path_length", "only a CA profile has one")
+        yield "path_length", "only a CA profile has one"
+    if (profile.certificate_type is CertType.CA) is not profile.ca:
+        yield "certificate_type", "ca belongs to CA profiles, and to every one"
+    yield from _revocation_faults(profile)
+    yield from _usage_faults(profile)
 
 
-def _certificate_type(value: object) -> CertType:
-    for kind in CertType:
-        if value in (kind.value, kind.name, kind.name.lower()):
-            return kind
-    raise ValueError(f"{value!r} is none of {', '.join(kind.name.lower() for kind in CertType)}")
+def _revocation_faults(profile: Profile) -> Iterator[tuple[str, str]]:
+    if profile.no_rev_avail and profile.ca:
+        yield "no_rev_avail", "a CA certificate must be revocable (RFC 9608 §3)"
+    if profile.no_rev_avail and profile.crl_distribution_points:
+        yield "no_rev_avail", "set crl_distribution_points = false with it (RFC 9608 §4)"
+
+
+def _usage_faults(profile: Profile) -> Iterator[tuple[str, str]]:
+    if ("key_cert_sign" in profile.key_usage) is not profile.ca:
+        yield "key_usage", "key_cert_sign belongs to CA profiles, and to every one (RFC 5280 §4.2.1.3)"
+    if ("crl_sign" in profile.key_usage) is not profile.ca:
+        yield "key_usage", "crl_sign belongs to CA profiles, and to every one: a CA signs its CRLs"
+    if ExtendedKeyUsageOID.TIME_STAMPING in profile.extended_key_usage and len(set(profile.extended_key_usage)) > 1:
+        yield "extended_key_usage", "time_stamping stands alone (RFC 3161 §2.3)"
 
 
 def _no_key(text: str, cure: str) -> Invalid:
@@ -255,4 +281,8 @@ def _wrong(entry: str, message: str) -> Invalid:
 
 
 def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = _ProfileTable if len(problem["loc"]) > 1 else _ProfilesFile
+        return f"{place}: not known here; known are {', '.join(known.model_fields)}"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"

@@ -42,7 +42,7 @@ SUBJECT_ATTRIBUTES: Final[dict[str, ObjectIdentifier]] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyConstraint:
-    """The keys of one algorithm that are allowed: a range of sizes in bits, or the names of curves or parameter sets."""
+    """The keys of one algorithm that are allowed: a range of sizes in bits, or names of curves or parameter sets."""
 
     algorithm: str
     min_size: int = 0
@@ -75,8 +75,9 @@ ANY_KEY: Final = (
 class Profile:
     """One kind of certificate, entirely: whatever is not named here is in no certificate of this kind.
 
-    ``key_usage`` holds the attribute names of ``x509.KeyUsage``; ``key_encipherment`` goes to RSA keys only
-    (RFC 8813 §3, RFC 8410 §5, RFC 9881 §5). ``host_common_name``: a common name must be a DNS name or an address.
+    ``key_usage`` holds the attribute names of ``x509.KeyUsage``; ``key_encipherment`` goes to RSA keys only,
+    ``key_agreement`` to EC keys only (``extensions.key_usages``). ``host_common_name``: a common name must be a DNS
+    name or an address.
     The window is never longer than ``max_lifetime``, the backdate included.
     """
 

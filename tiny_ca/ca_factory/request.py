@@ -21,7 +21,8 @@ class CertificateRequest:
     """A request whose possession of the key is proved, or whose key was made here.
 
     ``subject``: ``(attribute, value)`` pairs in the order asked. ``valid_from`` and ``lifetime``: None leaves them to
-    the profile. ``public_key`` None: a key is to be made; such a request can be checked, not planned. ``extended_key_usage``: None takes all that the profile gives. ``unknown_extensions`` are never copied.
+    the profile. ``public_key`` None: a key is to be made; such a request can be checked, not planned.
+    ``extended_key_usage``: None, or none, takes all that the profile gives. ``unknown_extensions`` are never copied.
     """
 
     subject: tuple[tuple[ObjectIdentifier, str], ...]

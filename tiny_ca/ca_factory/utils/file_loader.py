@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from logging import Logger
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from tiny_ca.ca_factory.keys import PrivateKey, key_spec, public_key_der
+from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, key_spec, public_key_der
 from tiny_ca.const import ALLOWED_CERT_EXTENSIONS
 from tiny_ca.exc import ErrorLoadCert, IsNotFile, NotExistCertFile, WrongType
 from tiny_ca.models.certificate import CertificateInfo
@@ -64,7 +64,7 @@ class CAFileLoader:
         self._logger = logger or DEFAULT_LOGGER
         self._ca_cert = _load_certificate(_read(ca_cert_path), ca_cert_path)
         self._ca_key = _load_key(_read(ca_key_path), ca_key_path, ca_key_password)
-        if public_key_der(self._ca_key.public_key()) != public_key_der(self._ca_cert.public_key()):  # type: ignore[arg-type]
+        if public_key_der(self._ca_key.public_key()) != public_key_der(cast("PublicKey", self._ca_cert.public_key())):
             message = f"the key in {ca_key_path} does not belong to the certificate in {ca_cert_path}"
             raise ErrorLoadCert(message, field="ca_key_path", value=str(ca_key_path))
         self._base_info = certificate_info(self._ca_cert)
@@ -111,8 +111,12 @@ def _read(path: str | Path) -> bytes:
     if file.suffix not in ALLOWED_CERT_EXTENSIONS:
         allowed = ", ".join(ALLOWED_CERT_EXTENSIONS)
         raise WrongType(f"{file} must end in one of {allowed}, not {file.suffix!r}", field="path", value=str(file))
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_FILE_SIZE + 1)
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_FILE_SIZE + 1)
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}"
+        raise ErrorLoadCert(message, field="path", value=str(file)) from error
     if len(data) > _MAX_FILE_SIZE:
         raise ErrorLoadCert(f"{file} is larger than {_MAX_FILE_SIZE} bytes", field="path", value=str(file))
     return data
@@ -132,10 +136,14 @@ def _load_key(data: bytes, path: str | Path, password: str | bytes | None) -> Pr
     try:
         key = load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        # The library's text may quote what it read; only its kind is told.
-        message = f"{path} holds no private key that this password opens ({type(error).__name__})"
-        raise ErrorLoadCert(message, field="ca_key_path", value=str(path)) from None
+        # The library's text may quote what it read; only its kind is told. TypeError: a password and no need, or the
+        # other way round.
+        if isinstance(error, TypeError):
+            fault = "is encrypted: give ca_key_password" if secret is None else "is not encrypted: give no password"
+        else:
+            fault = f"holds no private key in PEM that this password opens ({type(error).__name__})"
+        raise ErrorLoadCert(f"{path} {fault}", field="ca_key_path", value=str(path)) from None
     if key_spec(key.public_key()) is None:
         message = f"{path} holds a {type(key).__name__}; a CA key is RSA, P-256/384/521, Ed25519 or ML-DSA"
         raise ErrorLoadCert(message, field="ca_key_path", value=str(path))
-    return key  # type: ignore[return-value]
+    return cast("PrivateKey", key)

@@ -21,13 +21,13 @@ class CertLifetime:
         Raises
         ------
         InvalidRangeTimeCertificate
-            ``days_valid`` is not positive, or the end is past already or past the year 9999.
+            ``days_valid`` is not positive, the start is before 1950, or the end is past already or past the year 9999.
         """
         if days_valid <= 0:
             message = f"days_valid is {days_valid}; it must be at least 1"
             raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid)
         now = datetime.now(UTC)
-        not_before = CertLifetime.normalize_dt(valid_from or now).astimezone(UTC).replace(microsecond=0)
+        not_before = _begin(CertLifetime.normalize_dt(valid_from or now))
         try:
             not_after = not_before + timedelta(days=days_valid)
         except OverflowError as error:
@@ -67,3 +67,15 @@ class CertLifetime:
     async def valid_to_async(cert: x509.Certificate) -> datetime:
         """``valid_to`` as a coroutine."""
         return CertLifetime.valid_to(cert)
+
+
+def _begin(valid_from: datetime) -> datetime:
+    try:
+        not_before = valid_from.astimezone(UTC).replace(microsecond=0)
+        fits = not_before.year >= 1950  # RFC 5280 §4.1.2.5: UTCTime begins there
+    except OverflowError:
+        fits, not_before = False, valid_from
+    if not fits:
+        message = f"valid_from {valid_from.isoformat()} is outside 1950 to 9999, the years that certificates can hold"
+        raise InvalidRangeTimeCertificate(message, field="valid_from", value=valid_from.isoformat())
+    return not_before
