@@ -21,6 +21,10 @@ from tiny_ca.exc import Unauthenticated
 __all__ = ["Called", "Running", "Service", "current_caller", "running"]
 
 
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
 # Only so that the OpenAPI document says how to log in; ``current_caller`` reads the header itself.
 _bearer: Any = HTTPBearer(auto_error=False, description="The token in data/admin-token, or one made by an admin.")
 
@@ -39,9 +43,9 @@ class Service:
     jobs: JobRunner
 
 
-def running(request: Request) -> Service:
-    """The running service."""
-    return cast("Service", request.app.state.service)
+async def running(request: Request) -> Service:
+    """The running service. A coroutine, for FastAPI gives every plain function a thread hop."""
+    return _service(request)
 
 
 async def current_caller(request: Request, _scheme: Annotated[object, Depends(_bearer)]) -> Caller:
@@ -52,7 +56,7 @@ async def current_caller(request: Request, _scheme: Annotated[object, Depends(_b
     Unauthenticated
         Nobody we know.
     """
-    service = running(request)
+    service = _service(request)
     try:
         principal = await service.authenticator.authenticate(request.headers.get("authorization"))
     except Unauthenticated:
