@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tiny_ca.const import CertType
 from tiny_ca.db import queries
 from tiny_ca.db.const import RevokeStatus
 from tiny_ca.db.entries import CertificateEntry, common_name_of
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from cryptography import x509
     from sqlalchemy.orm import Session
 
-    from tiny_ca.const import CertType
     from tiny_ca.db.entries import RevokedRow
     from tiny_ca.db.models import CertificateRecord
 
@@ -48,7 +48,9 @@ def get_by_name(common_name: str) -> Operation[CertificateRecord | None]:
     )
 
 
-def register(cert: x509.Certificate, uuid: str, key_type: CertType, *, claim_name: bool = False) -> Operation[bool]:
+def register(
+    cert: x509.Certificate, uuid: str, key_type: CertType, *, claim_name: bool = False, replace: bool = False
+) -> Operation[bool]:
     common_name = common_name_of(cert)
     if common_name is None:
         message = f"certificate {cert.serial_number:x} has no common name (CN) in its subject, so it is not recorded"
@@ -59,6 +61,8 @@ def register(cert: x509.Certificate, uuid: str, key_type: CertType, *, claim_nam
     )
 
     def unit(session: Session) -> bool:
+        if replace:
+            queries.supersede(session, common_name, uuid, is_ca=key_type is CertType.CA, now=now)
         queries.insert_certificates(session, [entry], now=now)
         return True
 

@@ -110,15 +110,19 @@ class SyncDBHandler(BaseDB):
     ) -> bool:
         return self._run(operations.register(cert, uuid, key_type))
 
-    def register_unique(self, cert: x509.Certificate, uuid: str, key_type: CertType = CertType.DEVICE) -> None:
+    def register_unique(
+        self, cert: x509.Certificate, uuid: str, key_type: CertType = CertType.DEVICE, *, replace: bool = False
+    ) -> None:
         """Record a certificate and claim its CN: while it is valid no other can. Failures are always raised.
+
+        ``replace`` revokes whichever valid one holds the CN as superseded, in the same transaction.
 
         Raises
         ------
         NotUniqueCertOwner
             A valid certificate has claimed the name; of two that try at once, exactly one succeeds.
         """
-        self.write(operations.register(cert, uuid, key_type, claim_name=True).unit)
+        self.write(operations.register(cert, uuid, key_type, claim_name=True, replace=replace).unit)
 
     def revoke_certificate(  # noqa: D102
         self, serial_number: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified
@@ -127,6 +131,10 @@ class SyncDBHandler(BaseDB):
 
     def get_revoked_certificates(self) -> Generator[RevokedRow, None, None]:  # noqa: D102
         yield from self._run(operations.get_revoked_certificates(self._crl_window))
+
+    def require_revoked(self) -> list[RevokedRow]:
+        """As ``get_revoked_certificates``, but a failure is always raised: an empty CRL would say all is well."""
+        return self.read(operations.get_revoked_certificates(self._crl_window).unit)
 
     def list_all(  # noqa: D102
         self, status: str | None = None, key_type: str | CertType | None = None, limit: int = 100, offset: int = 0

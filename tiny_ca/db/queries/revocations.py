@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
+from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus, RevokeStatus
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import AuditEntry
 
-__all__ = ["revoke", "revoke_valid", "unhold"]
+__all__ = ["revoke", "revoke_valid", "supersede", "unhold"]
 
 _HOLD: Final = reason_code(x509.ReasonFlags.certificate_hold)
 _KEY_COMPROMISE: Final = reason_code(x509.ReasonFlags.key_compromise)
@@ -103,6 +104,38 @@ def revoke_valid(session: Session, serial: int, reason: x509.ReasonFlags, *, now
         .execution_options(synchronize_session=False)
     )
     return RevokeStatus.NOT_FOUND if revoked.one_or_none() is None else RevokeStatus.OK
+
+
+def supersede(session: Session, common_name: str, uuid: str, *, is_ca: bool, now: datetime) -> None:
+    """Make room for a new certificate: revoke every valid one with this CN, and take its folder where it is the same.
+
+    A folder is also taken from one that is revoked or expired, never from a valid one with another CN. A CA's
+    certificate makes room only for a CA's: a host that is named like it must not end it.
+    """
+    valid = CertificateRecord.status == CertificateStatus.VALID.value
+    of_a_ca = CertificateRecord.key_type == CertType.CA.value
+    session.execute(
+        update(CertificateRecord)
+        .where(
+            CertificateRecord.common_name == common_name,
+            valid,
+            CertificateRecord.not_valid_after >= now,
+            of_a_ca if is_ca else ~of_a_ca,
+        )
+        .values(
+            status=CertificateStatus.REVOKED.value,
+            revocation_reason=reason_code(x509.ReasonFlags.superseded),
+            revocation_date=now,
+            unique_name=None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(CertificateRecord)
+        .where(CertificateRecord.uuid == uuid, or_(~valid, CertificateRecord.not_valid_after < now))
+        .values(uuid=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _locked(session: Session, serial: int) -> CertificateRecord:

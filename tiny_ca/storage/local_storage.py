@@ -1,0 +1,135 @@
+"""Storage in a folder of this machine. How files are written is in ``folders``, what is in them in ``serializer``."""
+
+from __future__ import annotations
+
+import stat
+import warnings
+from logging import Logger
+from pathlib import Path
+from uuid import uuid4
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from tiny_ca.exc import FileAlreadyExists, Invalid
+from tiny_ca.settings import DEFAULT_LOGGER
+from tiny_ca.storage import folders
+from tiny_ca.storage.base_storage import BaseStorage
+from tiny_ca.storage.const import CryptoObject
+from tiny_ca.storage.serializer import Serializer
+
+__all__ = ["LocalStorage"]
+
+# Most file systems take 255 bytes; the extension is among them.
+_MAX_NAME_BYTES = 250
+
+
+class LocalStorage(BaseStorage):
+    """Folders of mode 0700 below ``base_folder``, private keys of mode 0600 in them, whatever the umask.
+
+    A name, UUID or path that would leave the folder, also through a symbolic link, is refused with Invalid.
+    With a passphrase give ``PrivateFormat.PKCS8``: the traditional form derives its key with a single MD5.
+    """
+
+    def __init__(
+        self,
+        base_folder: str | Path = "./certs",
+        base_encoding: Encoding = Encoding.PEM,
+        base_private_format: PrivateFormat = PrivateFormat.TraditionalOpenSSL,
+        base_public_format: PublicFormat = PublicFormat.SubjectPublicKeyInfo,
+        base_encryption_algorithm: KeySerializationEncryption = NoEncryption(),  # noqa: B008  # immutable
+        logger: Logger | None = None,
+    ) -> None:
+        self._root = Path(base_folder).absolute()
+        self._serializer = Serializer(base_encoding, base_private_format, base_public_format, base_encryption_algorithm)
+        self._logger = logger or DEFAULT_LOGGER
+
+    @property
+    def base_folder(self) -> Path:
+        """The absolute path of the root; it is made with the first file."""
+        return self._root
+
+    def save_certificate(  # noqa: D102, PLR0913, PLR0917  # the contract is in BaseStorage
+        self,
+        cert: CryptoObject,
+        file_name: str,
+        cert_path: str | Path | None = None,
+        uuid_str: str | None = None,
+        encoding: Encoding | None = None,
+        private_format: PrivateFormat | None = None,
+        public_format: PublicFormat | None = None,
+        encryption_algorithm: KeySerializationEncryption | None = None,
+        is_add_uuid: bool = True,  # noqa: FBT001, FBT002
+        is_overwrite: bool = False,  # noqa: FBT001, FBT002
+    ) -> tuple[Path, str | None]:
+        # 1. Everything that can be refused without touching the disk.
+        file = self._serializer.overridden(encoding, private_format, public_format, encryption_algorithm).serialize(
+            cert
+        )
+        name = folders.checked_name(file_name, "file_name") + file.suffix
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            raise Invalid(f"file_name is longer than {_MAX_NAME_BYTES} bytes", field="file_name", value=file_name)
+        steps = folders.checked_path(cert_path, "cert_path")
+        uuid = None
+        if is_add_uuid:
+            uuid = str(uuid4()) if uuid_str is None else folders.checked_name(uuid_str, "uuid_str")
+            steps += (uuid,)
+        # 2. The file.
+        path = self._root.joinpath(*steps, name)
+        try:
+            with folders.opened(self._root, steps, create=True) as folder:
+                folders.write_file(folder, name, file.data, secret=file.secret, overwrite=is_overwrite)
+        except FileAlreadyExists as error:
+            raise FileAlreadyExists(f"{path} exists; pass is_overwrite=True to replace it") from error
+        self._logger.debug("wrote %s", path)
+        return path, uuid
+
+    def delete_certificate_folder(self, uuid_str: str, cert_path: str | Path | None = None) -> bool:
+        """Delete the folder and all in it; True also where there is none, False (logged) on an OSError.
+
+        Warns
+        -----
+        UserWarning
+            It does not exist, or is not a directory; nothing is done then.
+        """
+        steps, name = self._place(uuid_str, cert_path)
+        path = self._root.joinpath(*steps, name)
+        try:
+            with folders.opened(self._root, steps) as parent:
+                mode = folders.entry_mode(parent, name)
+                if mode is not None and stat.S_ISDIR(mode):
+                    folders.delete_folder(parent, name)
+                    return True
+        except FileNotFoundError:
+            mode = None
+        except OSError:
+            self._logger.exception("could not delete %s", path)
+            return False
+        fault = "does not exist" if mode is None else "is not a directory"
+        warnings.warn(f"nothing to delete: {path} {fault}", UserWarning, stacklevel=2)
+        return True
+
+    def has_certificate_folder(self, uuid_str: str, cert_path: str | Path | None = None) -> bool:
+        """Tell whether anything has that name already."""
+        steps, name = self._place(uuid_str, cert_path)
+        try:
+            with folders.opened(self._root, steps) as parent:
+                return folders.entry_mode(parent, name) is not None
+        except FileNotFoundError:
+            return False
+
+    def replace_certificate_folder(self, uuid_str: str, by_uuid: str, cert_path: str | Path | None = None) -> Path:
+        """Put the folder ``by_uuid`` in the place of ``uuid_str``; what was there is deleted. Return its path."""
+        steps, name = self._place(uuid_str, cert_path)
+        with folders.opened(self._root, steps) as parent:
+            folders.replace_folder(parent, name, folders.checked_name(by_uuid, "by_uuid"))
+        return self._root.joinpath(*steps, name)
+
+    @staticmethod
+    def _place(uuid_str: str, cert_path: str | Path | None) -> tuple[tuple[str, ...], str]:
+        return folders.checked_path(cert_path, "cert_path"), folders.checked_name(uuid_str, "uuid_str")
