@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.net import is_loopback
 from tiny_ca.ca_factory.profile_file import parse_key_spec
+from tiny_ca.db.engine import async_url
 from tiny_ca.exc import Invalid
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.utils.duration import format_duration, parse_duration
@@ -93,6 +94,13 @@ class Settings(BaseSettings):
     def _crl_lifetime_is_sane(cls, value: timedelta) -> timedelta:
         if not timedelta(minutes=1) <= value <= timedelta(days=365):
             raise ValueError("a CRL lives from 1m to 365d")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_known(cls, value: str | None) -> str | None:
+        if value is not None:
+            _or_value_error(async_url, value)
         return value
 
     @field_validator("public_url")
@@ -205,4 +213,4 @@ def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
     return f"{_PREFIX}{name.upper()}: {message}{shown}"
 
 
-_SECRETS: Final = frozenset({"key_passphrase", "admin_token"})
+_SECRETS: Final = frozenset({"key_passphrase", "admin_token", "database_url"})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,7 @@ class RunningService:
         self._environment = environment or {}
         self._process: subprocess.Popen[str] | None = None
         self._listens = threading.Event()
+        self._printed = threading.Condition()
         self._readers: list[threading.Thread] = []
         self.url = ""
 
@@ -86,6 +88,19 @@ class RunningService:
         for reader in self._readers:
             reader.start()
 
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until what it printed matches, and return the match."""
+        deadline = time.monotonic() + _START_SECONDS
+        with self._printed:
+            while not (found := re.search(pattern, self.log, re.MULTILINE | re.DOTALL)):
+                assert self._printed.wait(deadline - time.monotonic()), f"never printed {pattern}:\n{self.log}"
+        return found
+
+    def wait_until_ready(self) -> None:
+        """With several workers, the announcement comes before the first of them answers."""
+        with self.anonymous() as client:
+            assert client.get("/readyz").json()["ready"] is True
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it as an operator does; returns the exit code."""
         self.process.send_signal(how)
@@ -116,7 +131,9 @@ class RunningService:
 
     def _read(self, stream: Any) -> None:  # noqa: ANN401  # a text stream
         for line in stream:
-            self.log += line
+            with self._printed:
+                self.log += line
+                self._printed.notify_all()
             found = re.search(r"tiny-ca serves on (https?://\S+)", line)
             if found:
                 self.url = found[1]

@@ -52,8 +52,8 @@ class _IssueQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    profile: Annotated[str | None, Field(max_length=64, examples=["server"])] = None
-    issuer_id: Annotated[str | None, Field(max_length=64)] = None
+    profile: Annotated[str | None, Field(min_length=1, max_length=64, examples=["server"])] = None
+    issuer_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
     lifetime: Lifetime | None = None
     days_valid: Annotated[int | None, Field(ge=1, le=3_650_000)] = None
 

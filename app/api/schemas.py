@@ -78,8 +78,8 @@ class _Request(BaseModel):
 
 
 class _CommonWish(_Request):
-    profile: str | None = Field(default=None, max_length=64, examples=["server"])
-    issuer_id: str | None = Field(default=None, max_length=64)
+    profile: str | None = Field(default=None, min_length=1, max_length=64, examples=["server"])
+    issuer_id: str | None = Field(default=None, min_length=1, max_length=64)
     lifetime: Lifetime | None = None
     days_valid: int | None = Field(default=None, ge=1, le=3_650_000)
     valid_from: AwareDatetime | None = None

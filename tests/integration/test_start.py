@@ -1,0 +1,296 @@
+"""Starting: what a first run makes, what a second finds, and what stops a start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+
+from tests.running import CERTIFICATES, RunningService, make_csr, openssl
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run the command line to its end; exit code and standard error."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(_ROOT), **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _crl_number(service: RunningService) -> int:
+    with service.anonymous() as client:
+        crl = x509.load_der_x509_crl(client.get("/crl.der").content)
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_a_first_run_keeps_its_secrets_to_itself(tmp_path: Path) -> None:
+    """The data folder is 0700 and every file in it 0600, whatever the umask; no secret is printed or logged."""
+    umask = os.umask(0)
+    try:
+        with RunningService(tmp_path, environment={"TINY_CA_LOG_LEVEL": "debug"}) as service:
+            token, passphrase = service.token, (service.data / "key-passphrase").read_text().strip()
+            with service.client() as client:
+                assert client.get(CERTIFICATES).status_code == 200
+            assert _mode(service.data) == 0o700
+            assert {file.name: oct(_mode(file)) for file in service.data.iterdir()} == {
+                file.name: "0o600" for file in service.data.iterdir()
+            }
+    finally:
+        os.umask(umask)
+    assert token not in service.log
+    assert passphrase not in service.log
+
+
+def test_no_private_key_is_in_plain_text_on_disk(tmp_path: Path) -> None:
+    """The CA keys in the database are encrypted PKCS#8 that the passphrase opens and another does not."""
+    assert _run(tmp_path, "init")[0] == 0
+    with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
+        keys = [pem for (pem,) in database.execute("select private_key_pem from issuers")]
+    assert len(keys) == 2
+    passphrase = (tmp_path / "data" / "key-passphrase").read_text().strip()
+    for pem in keys:
+        assert pem.startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        opened = openssl("pkey", "-noout", "-passin", f"pass:{passphrase}", stdin=pem.encode())
+        assert opened == ""
+        refused = openssl("pkey", "-noout", "-passin", f"pass:{passphrase}x", stdin=pem.encode(), check=False)
+        assert "error" in refused.lower()
+
+
+def test_a_second_start_finds_everything_again(tmp_path: Path) -> None:
+    """Same CA, same token, same certificates; CRL numbers go on."""
+    service = RunningService(tmp_path)
+    service.start()
+    token = service.token
+    with service.client() as client:
+        bundle = client.get("/ca.pem").content
+        serial = client.post(CERTIFICATES, content=make_csr(tmp_path), headers={"Accept": "application/json"}).json()[
+            "serial_number"
+        ]
+        number = _crl_number(service)
+    assert service.stop() == 0
+    service.start()
+    with service.client() as client:
+        assert client.get("/ca.pem").content == bundle
+        assert client.get(f"{CERTIFICATES}/{serial}").status_code == 200
+        assert _crl_number(service) == number
+        assert client.post(f"{CERTIFICATES}/{serial}/revoke").status_code == 200
+        assert _crl_number(service) == number + 1
+    assert service.token == token
+    assert service.stop() == 0
+
+
+def test_init_makes_everything_once(tmp_path: Path) -> None:
+    """``tiny-ca init`` exits 0, and again changes nothing."""
+    assert _run(tmp_path, "init")[0] == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "data").glob("*-*") if file.suffix != ".db"}
+    assert _run(tmp_path, "init")[0] == 0
+    assert {file.name: file.read_bytes() for file in (tmp_path / "data").glob("*-*") if file.suffix != ".db"} == before
+    assert set(before) == {"admin-token", "key-passphrase"}
+
+
+def test_two_first_runs_at_once_make_one_ca(tmp_path: Path) -> None:
+    """Three processes racing on an empty folder end with one root and one issuer, and all succeed."""
+    codes: list[int] = []
+    racers = [threading.Thread(target=lambda: codes.append(_run(tmp_path, "init")[0])) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert codes == [0, 0, 0]
+    with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
+        assert database.execute("select count(*) from issuers").fetchone() == (2,)
+        assert database.execute("select count(*) from certificates").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    "arguments, environment, says",
+    [
+        (("serve", "--host", "0.0.0.0"), {}, "--behind-proxy"),  # noqa: S104  # it is refused
+        (("serve", "--port", "70000"), {}, "TINY_CA_PORT"),
+        (("serve",), {"TINY_CA_LIFETME": "1h"}, "unknown setting TINY_CA_LIFETME"),
+        (("serve",), {"TINY_CA_CRL_LIFETIME": "soon"}, "no lifetime such as 15m"),
+        (("serve", "--profiles-file", "missing.toml"), {}, "missing.toml cannot be read"),
+        (("serve", "--data-dir", "/proc/nowhere"), {}, "TINY_CA_DATA_DIR"),
+        (("serve", "--database-url", "mysql://somewhere/x"), {}, "mysql"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], says: str
+) -> None:
+    """One line on standard error that names the setting, and exit code 2."""
+    code, error = _run(tmp_path, *arguments, environment=environment)
+    assert code == 2, error
+    assert says in error
+    assert "Traceback" not in error
+    assert error.startswith("tiny-ca: ")
+
+
+@pytest.mark.parametrize(
+    "profiles, says",
+    [
+        ("[profiles.server]\nmax_lifetime = 90\n", "profiles.server.max_lifetime"),
+        ("[profiles.server]\nlifetime = '90d'\n", "profiles.server.lifetime"),
+        ("[profiles.server\n", "line 1"),
+        ("[profiles.web]\ndns = ['*.example.org']\n", "profiles.web"),
+        ("[profiles.server]\ndns = ['a.*.b']\n", "profiles.server.dns"),
+    ],
+)
+def test_a_wrong_profiles_file_stops_the_start(tmp_path: Path, profiles: str, says: str) -> None:
+    """The line names the file and the entry."""
+    (tmp_path / "profiles.toml").write_text(profiles)
+    code, error = _run(tmp_path, "serve", "--profiles-file", "profiles.toml")
+    assert code == 2
+    assert says in error
+    assert "profiles.toml" in error
+
+
+def test_a_profiles_file_is_enforced(tmp_path: Path) -> None:
+    """What the file narrows is refused, what it adds can be used."""
+    (tmp_path / "profiles.toml").write_text(
+        "[profiles.server]\ndns = ['*.example.org']\nmax_lifetime = '90d'\nwildcards = false\n"
+        "[profiles.web]\nextends = 'server'\nkeys = ['rsa:3072-4096']\n"
+    )
+    with RunningService(tmp_path, "--profiles-file", "profiles.toml") as service, service.client() as client:
+        inside = make_csr(tmp_path)
+        assert client.post(CERTIFICATES, content=inside).status_code == 201
+        outside = client.post(CERTIFICATES, content=make_csr(tmp_path, common_name="app.example.com"))
+        assert (outside.status_code, outside.json()["rule"]) == (403, "names")
+        long = client.post(CERTIFICATES, content=inside, params={"lifetime": "91d"})
+        assert (long.status_code, long.json()["rule"]) == (403, "max_lifetime")
+        wild = client.post(CERTIFICATES, content=make_csr(tmp_path, common_name="*.a.example.org"))
+        assert (wild.status_code, wild.json()["rule"]) == (403, "wildcards")
+        key = client.post(CERTIFICATES, content=inside, params={"profile": "web"})
+        assert (key.status_code, key.json()["rule"]) == (403, "key")
+
+
+def test_a_lost_passphrase_stops_the_start(tmp_path: Path) -> None:
+    """Without the passphrase, or with another one, the start ends with a line that says so; nothing is made anew."""
+    assert _run(tmp_path, "init")[0] == 0
+    passphrase = tmp_path / "data" / "key-passphrase"
+    kept = passphrase.read_text()
+    passphrase.unlink()
+    code, error = _run(tmp_path, "serve")
+    assert (code, "TINY_CA_KEY_PASSPHRASE" in error) == (2, True)
+    assert not passphrase.exists()
+    passphrase.write_text("another passphrase that is long enough\n")
+    code, error = _run(tmp_path, "serve")
+    assert (code, "does not open the key" in error) == (2, True)
+    passphrase.write_text(kept)
+    assert _run(tmp_path, "init")[0] == 0
+
+
+def test_a_token_file_taken_away_is_not_made_anew(tmp_path: Path) -> None:
+    """Who moved the token to a vault can still use it, and no second one appears."""
+    assert _run(tmp_path, "init")[0] == 0
+    file = tmp_path / "data" / "admin-token"
+    token = file.read_text().strip()
+    file.unlink()
+    with RunningService(tmp_path) as service:
+        answer = httpx.get(service.url + CERTIFICATES, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    assert not file.exists()
+
+
+def test_secrets_from_the_environment(tmp_path: Path) -> None:
+    """Passphrase and token that are set are used, and neither is written to disk."""
+    token = "tcat_given-by-the-operator-0123456789abcdef"
+    environment = {"TINY_CA_KEY_PASSPHRASE": "a passphrase of some length", "TINY_CA_ADMIN_TOKEN": token}
+    with RunningService(tmp_path, environment=environment) as service:
+        answer = httpx.get(service.url + CERTIFICATES, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    assert {file.name.partition("-wal")[0].partition("-shm")[0] for file in service.data.iterdir()} == {"tiny-ca.db"}
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    """The second service on a port says that it is taken, and exits 2."""
+    with RunningService(tmp_path) as service:
+        port = service.url.rpartition(":")[2]
+        code, error = _run(tmp_path, "serve", "--port", port)
+    assert (code, "cannot listen on" in error) == (2, True)
+
+
+def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """Beyond loopback with TLS: clients that trust the root connect."""
+    with RunningService(tmp_path) as service, service.client() as client:
+        made = client.post(
+            CERTIFICATES,
+            json={"common_name": "ca.example.org", "san_ip": ["127.0.0.1"]},
+            headers={"Accept": "application/pem-certificate-chain"},
+        )
+        key, _, chain = made.text.partition("-----END PRIVATE KEY-----\n")
+        (tmp_path / "tls.key").write_text(key + "-----END PRIVATE KEY-----\n")
+        (tmp_path / "tls.pem").write_text(chain)
+        (tmp_path / "roots.pem").write_bytes(client.get("/roots.pem").content)
+    arguments = ("--host", "0.0.0.0", "--tls-cert", "tls.pem", "--tls-key", "tls.key")  # noqa: S104  # with TLS
+    with RunningService(tmp_path, *arguments) as service:
+        port = service.url.rpartition(":")[2]
+        trust = ssl.create_default_context(cafile=str(tmp_path / "roots.pem"))
+        answer = httpx.get(f"https://127.0.0.1:{port}/readyz", verify=trust)
+        assert answer.json()["ready"] is True
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_answers_what_is_in_flight(tmp_path: Path, how: signal.Signals) -> None:
+    """Told to stop while certificates with RSA keys are being made, it answers them and exits 0."""
+    service = RunningService(tmp_path)
+    service.start()
+    answers: list[int] = []
+
+    def ask() -> None:
+        with service.client() as client:
+            body = {"common_name": "app.example.org", "key": {"algorithm": "rsa", "size": 2048}}
+            answers.append(client.post(CERTIFICATES, json=body).status_code)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    with service.anonymous() as client:  # by now the four are connected, or their connections wait to be taken
+        while "tiny_ca_http_request" not in client.get("/metrics").text:
+            pass
+    code = service.stop(how)
+    for asker in askers:
+        asker.join()
+    assert code == 0
+    assert "Traceback" not in service.log
+
+
+def test_workers_share_one_ca(tmp_path: Path) -> None:
+    """Two worker processes over one SQLite file: a revocation that was answered is in the CRL whoever serves it."""
+    with RunningService(tmp_path, "--workers", "2") as service:
+        service.wait_until_ready()
+        for _ in range(5):
+            with service.client() as client:
+                answer = client.post(CERTIFICATES, content=make_csr(tmp_path), headers={"Accept": "application/json"})
+                serial = answer.json()["serial_number"]
+            with service.client() as client:
+                assert client.post(f"{CERTIFICATES}/{serial}/revoke").status_code == 200
+            for _ in range(4):  # a connection each, so that both get their turn
+                with service.anonymous() as client:
+                    crl = x509.load_der_x509_crl(client.get("/crl.der").content)
+                assert crl.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
+        assert service.stop() == 0
