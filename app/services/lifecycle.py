@@ -32,7 +32,7 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
 from tiny_ca.db.queries.revocations import revoke
-from tiny_ca.exc import CertNotFound, Conflict, Invalid, TinyCAError
+from tiny_ca.exc import CertNotFound, Conflict, Invalid, NotFound, TinyCAError
 
 __all__ = ["Caller", "LifecycleService", "Wish"]
 
@@ -204,10 +204,18 @@ class LifecycleService:
         return IssuanceOrder(
             read=read,
             profile=profile,
-            issuer=self._issuers.get(wish.issuer_id) if wish.issuer_id else self._issuers.default,
+            issuer=self._issuer(wish.issuer_id),
             principal=caller.principal,
             request_id=caller.request_id,
         )
+
+    def _issuer(self, issuer_id: str | None) -> Issuer:
+        if issuer_id is None:
+            return self._issuers.default
+        try:
+            return self._issuers.get(issuer_id)
+        except NotFound as error:  # in a request it is a field like any other
+            raise Invalid(error.message, field="issuer_id", value=issuer_id) from error
 
     def _profile(self, name: str) -> Profile:
         if name not in self._profiles:
