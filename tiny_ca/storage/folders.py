@@ -99,7 +99,12 @@ def write_file(folder: int, name: str, data: bytes, *, secret: bool, overwrite: 
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
-    os.fsync(folder)
+    try:
+        os.fsync(folder)
+    except OSError:
+        if not overwrite:
+            os.unlink(name, dir_fd=folder)
+        raise
 
 
 def entry_mode(folder: int, name: str) -> int | None:
@@ -141,8 +146,11 @@ def _descended(folder: int, steps: tuple[str, ...], *, create: bool) -> Iterator
         yield folder
         return
     step, *rest = steps
-    made = create and _make(folder, step)
+    made = create and _made(folder, step)
     try:
+        if made:
+            os.chmod(step, _FOLDER_MODE, dir_fd=folder)  # the umask may have taken from it
+            os.fsync(folder)
         below = _open_step(folder, step)
         try:
             with _descended(below, tuple(rest), create=create) as last:
@@ -156,13 +164,11 @@ def _descended(folder: int, steps: tuple[str, ...], *, create: bool) -> Iterator
         raise
 
 
-def _make(folder: int, step: str) -> bool:
+def _made(folder: int, step: str) -> bool:
     try:
         os.mkdir(step, _FOLDER_MODE, dir_fd=folder)
     except FileExistsError:
         return False
-    os.chmod(step, _FOLDER_MODE, dir_fd=folder)  # the umask may have taken from it
-    os.fsync(folder)
     return True
 
 

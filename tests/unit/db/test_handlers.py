@@ -158,3 +158,16 @@ def test_tables_are_only_made_if_wanted(
     with pytest.raises(RegistryUnavailable, match="no such table"):
         registry.call("list_all")
     registry.close()
+
+
+def test_replacing_a_name(lenient: Registry) -> None:
+    """Replacing ends the holder as superseded and takes its folder; a CA's certificate only for a CA's."""
+    old, new, host = (certificate(expires=TODAY + DAY) for _ in range(3))
+    lenient.call("register_unique", old, "u", CertType.CA)
+    with pytest.raises(NotUniqueCertOwner):
+        lenient.call("register_unique", host, "v", CertType.SERVICE, replace=True)
+    lenient.call("register_unique", new, "u", CertType.CA, replace=True)
+    before, after = (lenient.call("get_by_serial", cert.serial_number) for cert in (old, new))
+    assert (before.status, before.revocation_reason, before.uuid) == ("revoked", 4, None)
+    assert (after.status, after.unique_name, after.uuid) == ("valid", "host.example.org", "u")
+    assert [int(row.serial_number) for row in lenient.call("require_revoked")] == [old.serial_number]

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.managers.helpers import Manager
-from tiny_ca.db import AsyncDBHandler, SyncDBHandler
-from tiny_ca.managers import AsyncCertLifecycleManager, CertLifecycleManager
-from tiny_ca.storage import AsyncLocalStorage, LocalStorage
+from tests.unit.managers.helpers import KINDS, Manager, NewManager, make_manager
 
 
 @pytest.fixture
@@ -21,20 +18,24 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@pytest.fixture(params=["sync", "async", "async over sync"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.Runner) -> Iterator[Manager]:
-    """Give a manager without a CA: sync, async, and async over a sync storage and database."""
-    folder, db_url = tmp_path / "pki", f"sqlite:///{tmp_path / 'ca.db'}"
-    manager: CertLifecycleManager | AsyncCertLifecycleManager
-    if request.param == "sync":
-        manager = CertLifecycleManager(LocalStorage(folder), db_handler=SyncDBHandler(db_url))
-    elif request.param == "async":
-        manager = AsyncCertLifecycleManager(AsyncLocalStorage(folder), db_handler=AsyncDBHandler(db_url))
-    else:
-        manager = AsyncCertLifecycleManager(LocalStorage(folder), db_handler=SyncDBHandler(db_url))
-    adapter = Manager(manager, folder, db_url, runner)
-    yield adapter
-    adapter.close()
+@pytest.fixture(params=KINDS)
+def new_manager(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.Runner) -> Iterator[NewManager]:
+    """Give what makes managers of one kind in turn: sync, async, and async over a sync storage and database."""
+    made: list[Manager] = []
+
+    def new(name: str) -> Manager:
+        made.append(make_manager(request.param, tmp_path / name, runner))
+        return made[-1]
+
+    yield new
+    for manager in made:
+        manager.close()
+
+
+@pytest.fixture
+def empty(new_manager: NewManager) -> Manager:
+    """Give a manager without a CA."""
+    return new_manager("only")
 
 
 @pytest.fixture

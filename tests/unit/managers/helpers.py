@@ -8,13 +8,14 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from tiny_ca.ca_factory import CAFileLoader, CertificateFactory
 from tiny_ca.db import AsyncDBHandler, CertificateRecord, SyncDBHandler
 from tiny_ca.managers import AsyncCertLifecycleManager, CertLifecycleManager
 from tiny_ca.managers.effects import Run
 from tiny_ca.models import CAConfig, ClientConfig, KeySpec
+from tiny_ca.storage import AsyncLocalStorage, LocalStorage
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -46,9 +47,14 @@ class Manager:
     def set_up(self) -> None:
         self.manager.factory = CertificateFactory(CAFileLoader(*self.call("create_self_signed_ca", CA)))
 
-    def interpose(self, run: Callable[[Run], Run]) -> None:
-        core = self.manager._core
-        core._run = run(core._run)
+    def cut_short(self, at: int, *, dead: bool, operation: str, **kwargs: object) -> bool:
+        """Call with the ``at``-th effect failing; return whether the operation came so far."""
+        self.manager._core._run = Counted(self.manager._core._run, fail_at=at, dead=dead)
+        try:
+            self.call(operation, **kwargs)
+        except Interrupted:
+            return True
+        return False
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
@@ -70,6 +76,23 @@ class Manager:
             database.close()
         elif isinstance(database, AsyncDBHandler):
             self._runner.run(database.aclose())
+
+
+NewManager: TypeAlias = Callable[[str], Manager]
+KINDS: Final = ("sync", "async", "async over sync")
+
+
+def make_manager(kind: str, home: Path, runner: asyncio.Runner) -> Manager:
+    home.mkdir()
+    folder, db_url = home / "pki", f"sqlite:///{home / 'ca.db'}"
+    manager: CertLifecycleManager | AsyncCertLifecycleManager
+    if kind == "sync":
+        manager = CertLifecycleManager(LocalStorage(folder), db_handler=SyncDBHandler(db_url))
+    elif kind == "async":
+        manager = AsyncCertLifecycleManager(AsyncLocalStorage(folder), db_handler=AsyncDBHandler(db_url))
+    else:
+        manager = AsyncCertLifecycleManager(LocalStorage(folder), db_handler=SyncDBHandler(db_url))
+    return Manager(manager, folder, db_url, runner)
 
 
 class Counted:

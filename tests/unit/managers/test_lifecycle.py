@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.unit.managers.helpers import CA, EC, NAME, Manager, client
 from tiny_ca.ca_factory import CAFileLoader, CertificateFactory
 from tiny_ca.ca_factory.keys import public_key_der
 from tiny_ca.const import CertType
-from tiny_ca.db import CertificateRecord, CertificateStatus, SyncDBHandler
+from tiny_ca.db import BaseDB, CertificateRecord, CertificateStatus, SyncDBHandler
 from tiny_ca.db.queries import certificate_by_serial
 from tiny_ca.exc import (
     Conflict,
@@ -28,6 +29,7 @@ from tiny_ca.exc import (
     ValidationCertError,
 )
 from tiny_ca.managers import CertLifecycleManager
+from tiny_ca.storage import BaseStorage, LocalStorage
 
 REASON = x509.ReasonFlags.key_compromise
 
@@ -316,6 +318,54 @@ class TestCollaborators:
                 manager.call(operation, *arguments)
         manager.manager._core._db = database
         assert bare.factory is manager.manager.factory
+
+
+class TestOtherPeoplesParts:
+    """A registry and a storage that have the documented methods and no more."""
+
+    @pytest.fixture
+    def plain(self, tmp_path: Path) -> Iterator[CertLifecycleManager]:
+        """Give a manager over them, with a CA."""
+        handler = SyncDBHandler(f"sqlite:///{tmp_path / 'ca.db'}")
+        manager = CertLifecycleManager(plain_storage(tmp_path / "pki"), db_handler=plain_registry(handler))
+        paths = manager.create_self_signed_ca(CA)
+        manager.factory = CertificateFactory(CAFileLoader(*paths))
+        yield manager
+        handler.close()
+
+    def test_unique_and_superseded(self, plain: CertLifecycleManager, tmp_path: Path) -> None:
+        """The rule of one valid certificate for a name holds, and overwriting revokes the old one."""
+        old, _, _ = plain.issue_certificate(client(), uuid_str="a")
+        with pytest.raises(NotUniqueCertOwner):
+            plain.issue_certificate(client())
+        plain.issue_certificate(client(), is_overwrite=True)
+        assert plain.get_certificate_status(old.serial_number) is CertificateStatus.REVOKED
+        assert [entry.serial_number for entry in plain.generate_crl()] == [old.serial_number]
+        assert not (tmp_path / "pki" / "a").exists()
+
+    def test_not_recorded(self, plain: CertLifecycleManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A registration that answers False is an error, and the files go."""
+        before = set((tmp_path / "pki").iterdir())
+        monkeypatch.setattr(plain._core._db, "register_cert_in_db", lambda **_: False)
+        with pytest.raises(RegistryUnavailable, match="did not record"):
+            plain.issue_certificate(client())
+        assert set((tmp_path / "pki").iterdir()) == before
+
+
+def plain_registry(handler: SyncDBHandler) -> BaseDB:
+    """Hide what BaseDB does not ask for; the methods take only the documented keywords."""
+    names = sorted(BaseDB.__abstractmethods__)
+    methods = {name: staticmethod(getattr(handler, name)) for name in names}
+    made: BaseDB = type("PlainRegistry", (BaseDB,), methods)()
+    return made
+
+
+def plain_storage(folder: Path) -> BaseStorage:
+    """Hide what BaseStorage does not ask for."""
+    storage = LocalStorage(folder)
+    methods = {name: staticmethod(getattr(storage, name)) for name in sorted(BaseStorage.__abstractmethods__)}
+    made: BaseStorage = type("PlainStorage", (BaseStorage,), methods)()
+    return made
 
 
 def change(manager: Manager, serial: int, **columns: object) -> None:
