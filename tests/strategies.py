@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import ipaddress
 import string
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import strategies as st
 
+from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.const import CertType
 
-__all__ = ["addresses", "cert_types", "dns_names", "email_addresses", "labels", "mutations", "texts", "uris"]
+__all__ = [
+    "addresses",
+    "alternative_names",
+    "cert_types",
+    "dns_names",
+    "email_addresses",
+    "labels",
+    "moments",
+    "mutations",
+    "serial_numbers",
+    "subjects",
+    "texts",
+    "uris",
+    "windows",
+]
+
+_T = TypeVar("_T")
 
 _ALNUM = string.ascii_lowercase + string.digits
 
@@ -78,3 +99,53 @@ def _edited(original: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
         at = place % (len(original) + 1)
         original = original[:at] + insert + original[at + cut :]
     return original
+
+
+def alternative_names() -> st.SearchStrategy[AlternativeNames]:
+    """Names of every kind in normal form, none at all among them."""
+    return st.builds(
+        AlternativeNames,
+        dns=_tuples(dns_names()),
+        ip=_tuples(addresses()),
+        uri=_tuples(uris()),
+        email=_tuples(email_addresses()),
+    )
+
+
+def _tuples(values: st.SearchStrategy[_T]) -> st.SearchStrategy[tuple[_T, ...]]:
+    return st.lists(values, max_size=3, unique=True).map(tuple)
+
+
+def subjects() -> st.SearchStrategy[tuple[tuple[x509.ObjectIdentifier, str], ...]]:
+    """Attributes of a subject that profiles give, in any order and any script, the empty subject among them."""
+    word = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=16)
+    values = {
+        NameOID.COMMON_NAME: st.one_of(word, dns_names().filter(lambda name: len(name) <= 64)),
+        NameOID.ORGANIZATION_NAME: word,
+        NameOID.ORGANIZATIONAL_UNIT_NAME: word,
+        NameOID.LOCALITY_NAME: word,
+        NameOID.STATE_OR_PROVINCE_NAME: word,
+        NameOID.COUNTRY_NAME: st.text(string.ascii_uppercase, min_size=2, max_size=2),
+    }
+    chosen = st.lists(st.sampled_from(list(values)), unique=True)
+    return chosen.flatmap(lambda oids: st.tuples(*(st.tuples(st.just(oid), values[oid]) for oid in oids)))
+
+
+def moments() -> st.SearchStrategy[datetime]:
+    """Whole seconds of UTC from 1950 to 9999, the turn of 2050 more often than chance would have it."""
+    turn = datetime(2050, 1, 1, tzinfo=UTC)
+    edge = st.integers(-2, 2).map(lambda seconds: turn + timedelta(seconds=seconds))
+    any_moment = st.datetimes(datetime(1950, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001  # st adds the zone
+    return st.one_of(any_moment.map(lambda moment: moment.replace(microsecond=0)), edge)
+
+
+def windows() -> st.SearchStrategy[tuple[datetime, datetime]]:
+    """``(start, end)``, the end after the start."""
+    return (
+        st.tuples(moments(), moments()).map(lambda pair: (min(pair), max(pair))).filter(lambda pair: pair[0] < pair[1])
+    )
+
+
+def serial_numbers() -> st.SearchStrategy[int]:
+    """Positive, at most 20 octets (RFC 5280 §4.1.2.2)."""
+    return st.one_of(st.integers(1, 2**159 - 1), st.integers(0, 158).map(lambda bits: 1 << bits))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -105,9 +105,14 @@ class _Case:
     def anonymous(self) -> bool:
         return not self.certificate.subject.rdns
 
+    @cached_property
+    def values(self) -> dict[type[x509.ExtensionType], x509.ExtensionType]:
+        """The extensions by kind; of those that the parser does not know, the last."""
+        return {type(extension.value): extension.value for extension in self.certificate.extensions}
+
     def value(self, kind: type[_E]) -> _E | None:
         """The extension of this kind."""
-        return next((each.value for each in self.certificate.extensions if isinstance(each.value, kind)), None)
+        return cast("_E | None", self.values.get(kind))
 
 
 def lint(certificate: x509.Certificate, plan: Plan) -> None:

@@ -366,7 +366,7 @@ def _utc(valid_from: datetime) -> datetime:
 
 
 def _earlier(now: datetime, backdate: timedelta) -> datetime:
-    return now - min(backdate, now - _FIRST)
+    return now - min(timedelta(seconds=backdate // timedelta(seconds=1)), now - _FIRST)
 
 
 def _later(start: datetime, lifetime: timedelta) -> datetime:
