@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -36,7 +36,7 @@ async def inline(effect: Callable[_P, _T | Awaitable[_T]], /, *args: _P.args, **
         The effect has to be awaited.
     """
     result = _called(effect, *args, **kwargs)
-    if isinstance(result, Awaitable | AsyncIterator):
+    if inspect.isawaitable(result) or inspect.isasyncgen(result):
         raise TypeError(f"{effect!r} is asynchronous; a sync manager cannot wait for it")
     return result
 
@@ -50,7 +50,7 @@ async def awaited(effect: Callable[_P, _T | Awaitable[_T]], /, *args: _P.args, *
         result = await to_thread.run_sync(partial(_called, effect, *args, **kwargs))
     if inspect.isawaitable(result):
         result = await result
-    if isinstance(result, AsyncIterator):
+    if inspect.isasyncgen(result):
         result = [item async for item in result]
     return cast("_T", result)
 
