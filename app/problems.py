@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match
 
 from tiny_ca import exc
 
@@ -118,7 +119,23 @@ async def _on_http(request: Request, error: Exception) -> Response:
     detail = f"{request.method} {request.url.path}: {status.description or status.phrase}"
     body = {"type": _TYPE + kind, "title": status.phrase, "status": status.value, "detail": detail}
     body["request_id"] = _request_id(request)
-    return JSONResponse(body, status.value, headers=dict(error.headers or {}), media_type=MEDIA_TYPE)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return JSONResponse(body, status.value, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of the path (RFC 9110 §10.2.1); Starlette names those of the first route alone."""
+    matching = [route for route in _flat(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes themselves, also where FastAPI keeps those of an included router together."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        yield from [route] if included is None else _flat(included.routes)
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from cryptography import x509
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
@@ -77,6 +77,14 @@ class _ListQuery(BaseModel):
     cursor: Annotated[str | None, Field(max_length=64)] = None
 
 
+def _no_query(request: Request) -> None:
+    """Refuse any query parameter, where none is known: ``?reason=keyCompromise`` must not revoke without a reason."""
+    if request.query_params:
+        name = min(request.query_params)
+        raise Invalid(f"{name[:80]!r} is no query parameter of this request; it takes none", field=name[:80])
+
+
+_NO_QUERY: Final = [Depends(_no_query)]
 Serial = Annotated[str, Path(description="Hex; colons and upper case are accepted.", max_length=128)]
 
 
@@ -120,7 +128,7 @@ async def list_certificates(service: Running, caller: Called, query: Annotated[_
     return JSONResponse({"items": items, "next_cursor": _cursor(page[-1].id) if more else None})
 
 
-@router.get("/{serial_number}", response_model=CertificateAnswer, summary="One certificate")
+@router.get("/{serial_number}", response_model=CertificateAnswer, summary="One certificate", dependencies=_NO_QUERY)
 async def get(request: Request, serial_number: Serial, service: Running, caller: Called) -> Response:
     """The record as JSON, or the certificate as PEM chain or DER, by ``Accept``."""
     form = choose(request.headers.get("accept"), FORMS)
@@ -128,7 +136,12 @@ async def get(request: Request, serial_number: Serial, service: Running, caller:
     return certificate_response(form, record, _load(record), service.lifecycle.chain(record))
 
 
-@router.get("/{serial_number}/status", response_model=StatusAnswer, summary="Valid, revoked, expired or unknown")
+@router.get(
+    "/{serial_number}/status",
+    response_model=StatusAnswer,
+    summary="Valid, revoked, expired or unknown",
+    dependencies=_NO_QUERY,
+)
 async def status(serial_number: Serial, service: Running, caller: Called) -> Response:
     """The state by the clock; 200 also for a serial number that nobody knows."""
     serial = _read_serial(serial_number)
@@ -142,6 +155,7 @@ async def status(serial_number: Serial, service: Running, caller: Called) -> Res
     response_class=Response,
     responses={200: {"content": {CHAIN: {}}}},
     summary="The chain as PEM, leaf first",
+    dependencies=_NO_QUERY,
 )
 async def chain(serial_number: Serial, service: Running, caller: Called) -> Response:
     """The certificate and the intermediates above it, as a TLS server sends them."""
@@ -154,6 +168,7 @@ async def chain(serial_number: Serial, service: Running, caller: Called) -> Resp
     response_model=CertificateAnswer,
     summary="Revoke; the CRL that says so is published before the answer",
     openapi_extra=REVOKE_BODY,
+    dependencies=_NO_QUERY,
 )
 async def revoke(request: Request, serial_number: Serial, service: Running, caller: Called) -> Response:
     """Again with the same reason changes nothing and answers 200."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
@@ -18,6 +19,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["public"], responses={404: PROBLEMS[404], 503: PROBLEMS[503]})
 
 
+_REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
 
@@ -72,7 +74,7 @@ async def issuer_crl(request: Request, issuer_id: IssuerId, service: Running) ->
 
 def _serve(request: Request, service: Running, file: PublicFile) -> Response:
     """Answer with the file, or with 304 where the client has it (RFC 9110 §13.2.2)."""
-    gzipped = file.gzipped if "gzip" in request.headers.get("accept-encoding", "") else None
+    gzipped = file.gzipped if _takes_gzip(request.headers.get("accept-encoding", "")) else None
     etag = file.etag if gzipped is None else file.gzip_etag
     headers = {
         "ETag": etag,
@@ -88,6 +90,15 @@ def _serve(request: Request, service: Running, file: PublicFile) -> Response:
         headers["Content-Encoding"] = "gzip"
     headers["Content-Length"] = str(len(content))
     return Response(b"" if request.method == "HEAD" else content, headers=headers, media_type=file.media_type)
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    """Whether gzip is named, and not with a weight of zero (RFC 9110 §12.5.3)."""
+    for part in accept_encoding[:1000].lower().split(","):
+        coding, _, weight = (piece.strip() for piece in part.partition(";"))
+        if coding == "gzip":
+            return not _REFUSED.fullmatch(weight)
+    return False
 
 
 def _is_fresh(request: Request, file: PublicFile, etag: str) -> bool:
