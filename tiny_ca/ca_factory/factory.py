@@ -347,7 +347,13 @@ def _leaf_profile(usages: tuple[ObjectIdentifier, ...]) -> Profile:
 def _key_spec(key: KeySpec | Mapping[str, Any] | None, key_size: int) -> KeySpec:
     if key is None:
         return KeySpec.rsa(key_size)
-    return key if isinstance(key, KeySpec) else KeySpec(**key)
+    if isinstance(key, KeySpec):
+        return key
+    try:
+        return KeySpec(**key)
+    except TypeError as error:
+        message = f"{dict(key)!r} names no key; the fields are algorithm, size, curve and parameter_set"
+        raise Invalid(message, field="key") from error
 
 
 def _make_csr(request: CertificateRequest, private_key: PrivateKey) -> x509.CertificateSigningRequest:

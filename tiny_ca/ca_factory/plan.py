@@ -267,6 +267,8 @@ def _check_has_names(case: _Case) -> None:
     if not case.subject and not case.names:
         message = "a certificate needs a subject or a subject alternative name, and this request has neither"
         raise Invalid(message, field="subject", value="")
+    if case.profile.ca and not case.subject:  # RFC 5280 §4.1.2.6: a CA has a name, for it becomes the issuer's
+        raise Invalid("a CA certificate needs a subject, and this request has none", field="subject", value="")
     if case.profile.require_san and not case.names:
         message = f"profile {case.profile.name!r} needs at least one subject alternative name"
         raise Forbidden(message, rule="require_san", value="")

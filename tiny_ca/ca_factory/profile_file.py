@@ -206,7 +206,7 @@ def _profile(name: str, table: _ProfileTable, known: Mapping[str, Profile]) -> P
     parent = table.extends or name
     if parent not in known:
         cure = f"say extends = one of {', '.join(known)}"
-        raise _wrong(name, f"extends {parent!r}, which is not known" if table.extends else f"is new: {cure}")
+        raise _wrong(name, f"extends {parent!r}, which is not known: {cure}" if table.extends else f"is new: {cure}")
     base = known[parent]
     changes: dict[str, Any] = table.model_dump(
         exclude_none=True, exclude={"extends", "dns", "ip_ranges", "uris", "emails", "keys"}

@@ -31,11 +31,12 @@ from tiny_ca.ca_factory.lint import lint
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.plan import Plan, plan
-from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, ROOT_PROFILE, KeyConstraint
+from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, ROOT_PROFILE, KeyConstraint, Profile
 from tiny_ca.ca_factory.signer import SoftwareSigner
 from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.ca_factory.tbs import encode_extensions, encode_tbs, signed
 from tiny_ca.exc import LintError
+from tiny_ca.models.key_spec import KeySpec
 
 Extensions = tuple[x509.Extension[x509.ExtensionType], ...]
 
@@ -123,7 +124,7 @@ def _san(*names: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName(list(map(x509.DNSName, names)))
 
 
-def _subject(*attributes: x509.NameAttribute) -> x509.Name:
+def _subject(*attributes: x509.NameAttribute[str]) -> x509.Name:
     return x509.Name(list(attributes))
 
 
@@ -140,9 +141,9 @@ def _access(*descriptions: tuple[x509.ObjectIdentifier, str]) -> x509.AuthorityI
 
 @pytest.mark.parametrize("profile", [*BUILT_IN_PROFILES.values()], ids=lambda profile: profile.name)
 @pytest.mark.parametrize("leaf_key", KEY_SPECS, ids=kind)
-def test_what_is_planned_is_fit(profile: object, leaf_key: object) -> None:
+def test_what_is_planned_is_fit(profile: Profile, leaf_key: KeySpec) -> None:
     """A certificate as planned has no finding, whatever the profile and the key."""
-    made = make_plan(ask(spec=leaf_key), profile=profile)  # type: ignore[arg-type]
+    made = make_plan(ask(spec=leaf_key), profile=profile)
     assert _findings(_encoded(made), made) == ()
 
 

@@ -29,6 +29,7 @@ from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import reason_from_code
 
 Subject = tuple[tuple[x509.ObjectIdentifier, str], ...]
+Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Window = tuple[datetime, datetime]
 
 every_ca_key = pytest.mark.parametrize("ca_key", KEY_SPECS, ids=kind)
@@ -36,8 +37,8 @@ every_ca_key = pytest.mark.parametrize("ca_key", KEY_SPECS, ids=kind)
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _digest(spec: KeySpec) -> hashes.HashAlgorithm | None:
-    strength = {"P-384": hashes.SHA384(), "P-521": hashes.SHA512()}
+def _digest(spec: KeySpec) -> Digest | None:
+    strength: dict[str, Digest] = {"P-384": hashes.SHA384(), "P-521": hashes.SHA512()}
     return strength.get(spec.curve or "", hashes.SHA256()) if spec.algorithm in {"rsa", "ec"} else None
 
 
