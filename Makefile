@@ -60,7 +60,7 @@ format: $(STAMP) ## format, and fix what ruff can fix safely
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## run every benchmark
-	@set -e; for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	@set -e; for script in $(filter-out %/harness.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 build: $(STAMP) ## make dist/*.tar.gz and dist/*.whl
 	@$(BIN)/python -m build

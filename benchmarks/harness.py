@@ -1,103 +1,334 @@
-"""What the benchmarks share: the real service as a process, a load from another one, and medians of rounds in turn.
+"""What the benchmarks share: the real service as a process, a load from another process, CPU seconds, medians.
 
-The machines are shared: quote the ratios of figures from one run, not the figures.
+The client is small on purpose: it shares the machine with the service, and every cycle it takes is one less to measure.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import contextlib
+import hashlib
 import multiprocessing
 import os
+import re
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Final, NamedTuple, Self, cast
+from urllib.parse import urlsplit
 
-from tests.running import RunningService
+import uvloop
 
-__all__ = ["Load", "cpu_seconds", "drive", "request_bytes", "serving"]
+__all__ = [
+    "Answer",
+    "Load",
+    "Measured",
+    "Service",
+    "arguments",
+    "drive",
+    "http_request",
+    "machine",
+    "median_of",
+    "percentile",
+    "scratch",
+]
 
-_HEAD_END = b"\r\n\r\n"
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_START_SECONDS: Final = 30
+_STOP_SECONDS: Final = 15
+_ANSWER_SECONDS: Final = 120  # an RSA-4096 key may take some seconds on a busy machine
+_ADDRESS: Final = re.compile(r"tiny-ca serves on (http://\S+)")
+_CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
+class Service:
+    """``with Service(folder) as service:`` is ``tiny-ca serve`` in that folder; its log goes to a file there."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
+        self._log = folder / "service.log"
+        self._environment = environment or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", "--port", "0"],
+                cwd=self._folder,
+                env={**inherited, "TINY_CA_LOG_FORMAT": "json", **self._environment, "PYTHONPATH": str(_ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.url = self._wait_for_address()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        code = self._process.wait(_STOP_SECONDS)
+        assert code == 0, f"the service ended with {code}; see {self._log}"
+
+    @property
+    def pid(self) -> int:
+        """The process whose CPU seconds count."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self._folder / "data" / "tiny-ca.db"
+
+    @property
+    def token(self) -> str:
+        """The admin's token."""
+        return (self._folder / "data" / "admin-token").read_text().strip()
+
+    def _wait_for_address(self) -> str:
+        assert self._process is not None, "not started"
+        end = time.monotonic() + _START_SECONDS
+        while time.monotonic() < end and self._process.poll() is None:
+            found = _ADDRESS.search(self._log.read_text())
+            if found:
+                return found[1]
+            time.sleep(0.05)
+        self._process.kill()
+        raise AssertionError(f"the service did not start:\n{self._log.read_text()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one round of requests gave; ``latencies`` in seconds, ``sample`` one body."""
+    """Connections that each send a request, wait for the answer, pause, and send the next of ``requests``."""
 
-    answers: int
-    refused: int
+    requests: Sequence[bytes]
+    connections: int
+    pause: float = 0.0
+
+
+class Answer(NamedTuple):
+    """One answer, also of a status that nobody wanted. ``counts``: it came while the clock ran."""
+
+    status: int
     seconds: float
-    latencies: tuple[float, ...]
-    sample: bytes
+    counts: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came of one load. ``answers`` holds those outside the window too: of the warm-up, and the last in flight."""
+
+    answers: list[Answer]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def counted(self) -> list[Answer]:
+        """The answers inside the window."""
+        return [answer for answer in self.answers if answer.counts]
 
     @property
     def per_second(self) -> float:
-        """Successful answers for each second of the round."""
-        return self.answers / self.seconds
+        """Answers for each second."""
+        return len(self.counted) / self.seconds
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Answers for each second that the service had a core; the client's share is not in it."""
+        return len(self.counted) / self.cpu_seconds
 
 
-@contextlib.contextmanager
-def serving(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningService]:
-    """Start the service in an empty folder, without a log line for each request."""
-    with tempfile.TemporaryDirectory(prefix="tiny-ca-bench-") as folder:
-        settings = {"TINY_CA_LOG_LEVEL": "warning", **(environment or {})}
-        with RunningService(Path(folder), *arguments, environment=settings) as service:
-            yield service
+def http_request(service: Service, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
+    """Put one HTTP/1.1 request together, with the admin's token; ``headers`` are whole lines that end in CRLF."""
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: {urlsplit(service.url).netloc}\r\n"
+        f"Authorization: Bearer {service.token}\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
-def cpu_seconds(service: RunningService) -> float:
-    """User and system time of the service's process so far."""
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def drive(service: Service, loads: Sequence[Load], *, seconds: float, warm_up: float = 0.5) -> list[Measured]:
+    """Put the loads on the service, all at once, from a process of their own; every request is answered at the end."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as client:
+        return client.submit(_drive_here, service.url, service.pid, loads, seconds, warm_up).result()
 
 
-def request_bytes(
-    method: str, target: str, *, token: str | None = None, body: bytes = b"", accept: str = "*/*"
-) -> bytes:
-    """One HTTP/1.1 request that keeps its connection."""
-    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
-    head = f"{method} {target} HTTP/1.1\r\nHost: ca\r\nAccept: {accept}\r\n{authorization}"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+def _drive_here(url: str, pid: int, loads: Sequence[Load], seconds: float, warm_up: float) -> list[Measured]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_drive(url, pid, loads, seconds, warm_up))
 
 
-def drive(service: RunningService, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Send the requests in turn over this many connections for this long, from a process of its own."""
-    port = int(service.url.rpartition(":")[2])
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_drive, port, list(requests), connections, seconds).result()
+async def _drive(url: str, pid: int, loads: Sequence[Load], seconds: float, warm_up: float) -> list[Measured]:
+    loop, address = asyncio.get_running_loop(), urlsplit(url)
+    crews: list[list[_Connection]] = []
+    for load in loads:
+        crew = [_Connection(requests, load.pause) for requests in _shares(load)]
+        for connection in crew:
+            await loop.create_connection(partial(_same, connection), address.hostname or "", address.port or 0)
+        crews.append(crew)
+    everybody = [connection for crew in crews for connection in crew]
+    for connection in everybody:
+        connection.send()
+    await asyncio.sleep(warm_up)
+    began, cpu_began = time.perf_counter(), _cpu_seconds(pid)
+    await asyncio.sleep(seconds)
+    ended, cpu_ended = time.perf_counter(), _cpu_seconds(pid)
+    for connection in everybody:
+        connection.finish()
+    async with asyncio.timeout(_ANSWER_SECONDS):
+        await asyncio.gather(*(connection.done for connection in everybody))
+    return [
+        Measured(
+            answers=[
+                Answer(status, at - sent, began <= at <= ended, body)
+                for connection in crew
+                for status, sent, at, body in connection.answers
+            ],
+            seconds=ended - began,
+            cpu_seconds=cpu_ended - cpu_began,
+        )
+        for crew in crews
+    ]
 
 
-def _drive(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
-    return asyncio.run(_load(port, requests, connections, seconds))
+def _same(connection: _Connection) -> _Connection:
+    return connection
 
 
-async def _load(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
-    latencies: list[float] = []
-    refused = 0
-    sample = b""
+def _shares(load: Load) -> Iterator[Iterator[bytes]]:
+    """The same requests for every connection, each beginning elsewhere."""
+    for number in range(load.connections):
+        yield islice(cycle(load.requests), number * len(load.requests) // load.connections, None)
+
+
+class _Connection(asyncio.Protocol):
+    """A keep-alive connection with one request under way; the answers must announce their length."""
+
+    def __init__(self, requests: Iterator[bytes], pause: float) -> None:
+        self._requests = requests
+        self._pause = pause
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._sent: float | None = None
+        self._finishing = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answers: list[tuple[int, float, float, bytes]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what is written to."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def send(self) -> None:
+        """Send the next request, unless it is time to go."""
+        assert self._transport is not None
+        if self._finishing:
+            self._close()
+            return
+        self._transport.write(next(self._requests))
+        self._sent = time.perf_counter()
+
+    def finish(self) -> None:
+        """Send nothing more; ``done`` once what is under way has its answer."""
+        self._finishing = True
+        if self._sent is None:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the answer, and go on when it is whole."""
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        length = _CONTENT_LENGTH.search(self._received, 0, end + 2)
+        assert length is not None, bytes(self._received[:end])
+        whole = end + 4 + int(length[1])
+        if len(self._received) < whole:
+            return
+        assert self._sent is not None, "an answer that nobody asked for"
+        body = bytes(self._received[end + 4 : whole])
+        self.answers.append((int(self._received[9:12]), self._sent, time.perf_counter(), body))
+        self._received.clear()
+        self._sent = None
+        if self._pause and not self._finishing:
+            asyncio.get_running_loop().call_later(self._pause, self.send)
+        else:
+            self.send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who waits: an answer that never came is no measurement."""
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionError("the service closed a connection that was in use"))
+
+    def _close(self) -> None:
+        assert self._transport is not None
+        if not self.done.done():
+            self.done.set_result(None)
+        self._transport.close()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process, all of its threads (proc(5): fields 14 and 15 of stat)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / _CLOCK_TICKS
+
+
+def arguments(description: str | None, *, rounds: int, seconds: float, connections: int) -> argparse.Namespace:
+    """The options that every benchmark has, with their defaults; and where its database lies."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement in a round")
+    parser.add_argument("--connections", type=int, default=connections)
+    parser.add_argument("--folder", type=Path, help="on the disk whose commits are to be measured, not on tmpfs")
+    return parser.parse_args()
+
+
+@contextmanager
+def scratch(folder: Path | None) -> Iterator[Path]:
+    """A folder for the service's data, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tiny-ca-bench-", dir=folder) as name:
+        yield Path(name)
+
+
+def machine(folder: Path) -> str:
+    """What the figures depend on besides the code: cores, how busy and how fast they are now, the file system."""
+    rounds = 200_000
     began = time.perf_counter()
-    end = began + seconds
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", rounds)
+    speed = rounds / 1000 / (time.perf_counter() - began)
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, speed {speed:.0f} PBKDF2 rounds/ms, "
+        f"Python {sys.version_info.major}.{sys.version_info.minor}, data on {_file_system(folder)}"
+    )
 
-    async def client(first: int) -> None:
-        nonlocal refused, sample
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        at = first
-        while (sent := time.perf_counter()) < end:
-            writer.write(requests[at % len(requests)])
-            at += connections
-            head = await reader.readuntil(_HEAD_END)
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            body = await reader.readexactly(int(length.partition(b":")[2]))
-            if head.startswith(b"HTTP/1.1 2"):
-                latencies.append(time.perf_counter() - sent)
-                sample = body
-            else:
-                refused += 1
-        writer.close()
-        await writer.wait_closed()
 
-    await asyncio.gather(*map(client, range(connections)))
-    return Load(len(latencies), refused, time.perf_counter() - began, tuple(latencies), sample)
+def _file_system(folder: Path) -> str:
+    mounts = (line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
+    found = [(len(point), kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
+    return max(found)[1]
+
+
+def median_of(rounds: Sequence[Measured], figure: Callable[[Measured], float]) -> float:
+    """The median over the rounds of one figure."""
+    return statistics.median(map(figure, rounds))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that ``share`` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,147 +1,210 @@
-"""Certificates per second from P-256 CSRs, durable in SQLite, against the bare loop and against batching off.
+"""Certificates per second from P-256 CSRs, durable in SQLite, against the crypto library's own loop and one by one.
 
-    python benchmarks/issue_csr.py [--rounds 5] [--seconds 4] [--connections 32]
-
-The bare loop is what the crypto library can do on one core: parse a PEM CSR, verify it, build and sign a certificate,
-write PEM. It has no policy, no lint, no audit, no database and no HTTP. The three are measured in turn, round by round.
+Every round measures, in turn: the bare loop (parse, verify, build, sign, PEM) on one core of this process; the service
+as it comes; the service with TINY_CA_ISSUE_BATCH=1. Policy, lint, audit and logs are on. Each answer is read as a
+certificate, its key is one that was asked for, and what the database holds at the end is exactly what was received.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
 import sqlite3
 import statistics
-import sys
-import tempfile
 import time
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.harness import (
+    Load,
+    Measured,
+    Service,
+    arguments,
+    drive,
+    http_request,
+    machine,
+    median_of,
+    percentile,
+    scratch,
+)
 
-from benchmarks.harness import cpu_seconds, drive, request_bytes, serving
-from tests.running import CERTIFICATES, RunningService, openssl
-
-_CSRS = 200
-
-
-def make_csrs(count: int = _CSRS) -> list[bytes]:
-    """So many PEM CSRs, each with a key and a name of its own."""
-    made = []
-    for number in range(count):
-        host = f"host{number:04d}.bench.example.org"
-        builder = x509.CertificateSigningRequestBuilder().subject_name(
-            x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-        )
-        names = x509.SubjectAlternativeName([x509.DNSName(host), x509.DNSName(f"www.{host}")])
-        key = ec.generate_private_key(ec.SECP256R1())
-        made.append(builder.add_extension(names, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    return made
+_CSRS: Final = 200
+_PATH: Final = "/api/v1/certificates?profile=server"
+_HEADERS: Final = "Content-Type: application/pkcs10\r\nAccept: application/pem-certificate-chain\r\n"
 
 
-class BareLoop:
-    """One core, the library's own parser and builder."""
-
-    def __init__(self, csrs: list[bytes]) -> None:
-        self._csrs = csrs
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bare")])
-        self._identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-
-    def per_second(self, seconds: float) -> float:
-        """Certificates per second of one core."""
-        count, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            self._issue(self._csrs[count % len(self._csrs)])
-            count += 1
-        return count / (time.perf_counter() - began)
-
-    def _issue(self, pem: bytes) -> bytes:
-        csr = x509.load_pem_x509_csr(pem)
-        assert csr.is_signature_valid
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(csr.subject)
-            .issuer_name(self._issuer)
-            .public_key(csr.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now)
-            .not_valid_after(now + dt.timedelta(days=90))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value, critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(csr.public_key()), critical=False)
-            .add_extension(self._identifier, critical=False)
-        )
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+class _LoopRate(NamedTuple):
+    per_second: float
+    per_cpu_second: float
 
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=4.0)
-    options.add_argument("--connections", type=int, default=32)
-    asked = options.parse_args()
-    csrs = make_csrs()
-    bare_loop = BareLoop(csrs)
-    figures: dict[str, list[float]] = {name: [] for name in ("bare", "on", "on/cpu", "off", "off/cpu", "p50", "p99")}
-    with serving() as batching, serving(environment={"TINY_CA_ISSUE_BATCH": "1"}) as single:
-        received = {batching.url: 0, single.url: 0}
-        for _ in range(asked.rounds):
-            figures["bare"].append(bare_loop.per_second(asked.seconds / 2))
-            for name, service in (("on", batching), ("off", single)):
-                before = cpu_seconds(service)
-                load = drive(service, _requests(service, csrs), connections=asked.connections, seconds=asked.seconds)
-                assert load.refused == 0, load.sample
-                received[service.url] += load.answers
-                figures[name].append(load.per_second)
-                figures[f"{name}/cpu"].append(load.answers / (cpu_seconds(service) - before))
-                if name == "on":
-                    in_order = sorted(load.latencies)
-                    figures["p50"].append(in_order[len(in_order) // 2] * 1000)
-                    figures["p99"].append(in_order[len(in_order) * 99 // 100] * 1000)
-                    _verify(service, load.sample)
-        for service in (batching, single):
-            assert _recorded(service) == received[service.url] + 2, "answers without rows, or rows without answers"
-    _report({name: statistics.median(values) for name, values in figures.items()}, asked.connections)
+    asked = arguments(__doc__, rounds=5, seconds=3.0, connections=32)
+    csrs = [_csr(number) for number in range(_CSRS)]
+    issue = _bare_loop()
+    loop: list[_LoopRate] = []
+    measured: dict[str, list[Measured]] = {"batching": [], "one by one": []}
+    with scratch(asked.folder) as folder:
+        print(f"{machine(folder)}; {asked.connections} connections, {asked.rounds} rounds of {asked.seconds:g} s")
+        with (
+            Service(folder / "batching") as batching,
+            Service(folder / "single", {"TINY_CA_ISSUE_BATCH": "1"}) as single,
+        ):
+            services = {"batching": batching, "one by one": single}
+            before = {name: _serials(service) for name, service in services.items()}
+            loads = {name: Load(requests=_requests(service, csrs), connections=asked.connections)
+                     for name, service in services.items()}  # fmt: skip
+            for number in range(asked.rounds):
+                loop.append(_measure_loop(issue, csrs, asked.seconds))
+                names = list(services) if number % 2 == 0 else list(reversed(services))
+                for name in names:
+                    measured[name] += drive(services[name], [loads[name]], seconds=asked.seconds)
+                print(_round_line(number, loop[-1], measured), flush=True)
+            stored = {name: _serials(service) - before[name] for name, service in services.items()}
+        for name, rounds in measured.items():
+            _verify(name, rounds, csrs, stored[name])
+        _report(loop, measured)
+        print(machine(folder))
 
 
-def _requests(service: RunningService, csrs: list[bytes]) -> list[bytes]:
-    target = f"{CERTIFICATES}?profile=server&lifetime=24h"
-    return [request_bytes("POST", target, token=service.token, body=csr) for csr in csrs]
+def _csr(number: int) -> bytes:
+    host = f"host{number:03}.bench.example.org"
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.DNSName(host)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-def _verify(service: RunningService, chain: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder, service.anonymous() as client:
-        leaf, roots = Path(folder) / "leaf.pem", Path(folder) / "ca.pem"
-        leaf.write_bytes(chain)
-        roots.write_bytes(client.get("/ca.pem").content)
-        openssl("verify", "-x509_strict", "-CAfile", roots, leaf)
+def _requests(service: Service, csrs: Sequence[bytes]) -> list[bytes]:
+    return [http_request(service, "POST", _PATH, csr, _HEADERS) for csr in csrs]
 
 
-def _recorded(service: RunningService) -> int:
-    with closing(sqlite3.connect(f"file:{service.data / 'tiny-ca.db'}?mode=ro", uri=True)) as database:
-        return int(database.execute("select count(*) from certificates").fetchone()[0])
+def _bare_loop() -> Callable[[bytes], bytes]:
+    """What a signing endpoint cannot do without, with the library's own parser and builder; no policy, no record."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench issuing CA")])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    crl = x509.UniformResourceIdentifier("http://127.0.0.1:8000/crl.der")
+    ca = x509.UniformResourceIdentifier("http://127.0.0.1:8000/ca.der")
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (usage, True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False),
+        (
+            x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]),
+            False,
+        ),
+        (x509.CRLDistributionPoints([x509.DistributionPoint([crl], None, None, None)]), False),
+    )
+
+    def issue(pem: bytes) -> bytes:
+        csr = x509.load_pem_x509_csr(pem)
+        assert csr.is_signature_valid
+        now, public_key = datetime.now(UTC), csr.public_key()
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(csr.subject)
+            .issuer_name(issuer)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + timedelta(days=90))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(names, critical=False)
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    return issue
 
 
-def _report(figures: dict[str, float], connections: int) -> None:
-    print(f"P-256 CSRs, {connections} connections, SQLite synchronous=FULL; medians")
-    print(f"  bare loop, one core             {figures['bare']:8.0f}/s")
-    print(f"  service                         {figures['on']:8.0f}/s   {figures['on/cpu']:8.0f} per CPU second")
-    print(f"  service, batching off           {figures['off']:8.0f}/s   {figures['off/cpu']:8.0f} per CPU second")
-    print(f"  latency                         {figures['p50']:8.1f} ms median, {figures['p99']:.1f} ms p99")
-    print(f"  service / bare loop             {figures['on'] / figures['bare']:8.2f}")
-    print(f"  service / bare loop, per CPU    {figures['on/cpu'] / figures['bare']:8.2f}")
-    print(f"  service / batching off          {figures['on'] / figures['off']:8.2f}")
+def _measure_loop(issue: Callable[[bytes], bytes], csrs: Sequence[bytes], seconds: float) -> _LoopRate:
+    done, began, cpu_began = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        issue(csrs[done % len(csrs)])
+        done += 1
+    return _LoopRate(done / (time.perf_counter() - began), done / (time.process_time() - cpu_began))
+
+
+def _serials(service: Service) -> set[int]:
+    """What is on record; read by a connection of our own."""
+    database = sqlite3.connect(f"file:{service.database}?mode=ro", uri=True)
+    try:
+        return {int(serial) for (serial,) in database.execute("SELECT serial_number FROM certificates")}
+    finally:
+        database.close()
+
+
+def _verify(name: str, rounds: Sequence[Measured], csrs: Sequence[bytes], stored: set[int]) -> None:
+    """Stop unless each answer was a certificate for a key that was asked for, and the database has exactly those."""
+    keys = {_spki(x509.load_pem_x509_csr(csr).public_key()) for csr in csrs}
+    received = [answer for measured in rounds for answer in measured.answers]
+    serials: set[int] = set()
+    for answer in received:
+        assert answer.status == 201, f"{name}: {answer.status}: {answer.body[:500]!r}"
+        certificate = x509.load_pem_x509_certificates(answer.body)[0]
+        assert _spki(certificate.public_key()) in keys, f"{name}: a certificate for a key that nobody sent"
+        serials.add(certificate.serial_number)
+    assert len(serials) == len(received), f"{name}: a serial number was given twice"
+    # The clients waited for what was in flight, so nothing may be over on either side.
+    assert serials == stored, f"{name}: {len(serials - stored)} not on record, {len(stored - serials)} never received"
+    print(f"{name}: {len(received)} certificates received, all different, {len(stored)} new rows, the same ones")
+
+
+def _spki(key: object) -> bytes:
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _round_line(number: int, loop: _LoopRate, measured: dict[str, list[Measured]]) -> str:
+    rates = ", ".join(
+        f"{name} {rounds[-1].per_second:.0f}/s ({rounds[-1].per_cpu_second:.0f} per CPU s)"
+        for name, rounds in measured.items()
+    )
+    return f"round {number + 1}: bare loop {loop.per_second:.0f}/s ({loop.per_cpu_second:.0f} per CPU s), {rates}"
+
+
+def _report(loop: Sequence[_LoopRate], measured: dict[str, list[Measured]]) -> None:
+    per_cpu = statistics.median(rate.per_cpu_second for rate in loop)
+    per_second = statistics.median(rate.per_second for rate in loop)
+    print(f"\n{'medians':<12} {'per s':>7} {'per CPU s':>10} {'cores':>6} {'median ms':>10} {'p99 ms':>7}")
+    print(f"{'bare loop':<12} {per_second:>7.0f} {per_cpu:>10.0f} {1:>6.2f} {1000 / per_second:>10.2f}")
+    for name, rounds in measured.items():
+        latencies = [answer.seconds * 1000 for each in rounds for answer in each.counted]
+        cores = median_of(rounds, lambda each: each.cpu_seconds / each.seconds)
+        print(
+            f"{name:<12} {median_of(rounds, lambda each: each.per_second):>7.0f} "
+            f"{median_of(rounds, lambda each: each.per_cpu_second):>10.0f} {cores:>6.2f} "
+            f"{statistics.median(latencies):>10.1f} {percentile(latencies, 0.99):>7.1f}"
+        )
+    # Ratios round by round: what slows the machine for a while slows both sides of one.
+    batching, single = measured["batching"], measured["one by one"]
+    ours = [(each.per_second, each.per_cpu_second) for each in batching]
+    one = [(each.per_second, each.per_cpu_second) for each in single]
+    for name, others in (("bare loop", [tuple(rate) for rate in loop]), ("one by one", one)):
+        wall = statistics.median(mine[0] / other[0] for mine, other in zip(ours, others, strict=True))
+        cpu = statistics.median(mine[1] / other[1] for mine, other in zip(ours, others, strict=True))
+        print(f"batching : {name} = {wall:.2f} per second, {cpu:.2f} per CPU second")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,8 @@ class IssuancePipeline:
 
     async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
         """Record a batch in one transaction; where one record cannot be kept, each gets a transaction of its own."""
+        if all(outcome.audit is None for outcome in outcomes):
+            return outcomes  # nothing to record: an unreadable request is told so, whatever the database does
         try:
             await self._db.write(_record, outcomes, now=self._clock())
         except Conflict as error:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography.x509.oid import NameOID
 
 from app.auth.principal import Permission, Principal
-from app.logs import configure_logging
 from app.main import open_ca
 from app.metrics import Metrics
 from app.services.crls import CRLPublisher
@@ -33,10 +33,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _logging() -> None:
-    """Log as the service does: structlog by itself would print every frame's local variables."""
-    configure_logging(form="console", level="info")
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Log through the standard library, as the service does: structlog by itself prints every frame's variables."""
+    structlog.configure(
+        processors=[structlog.stdlib.render_to_log_kwargs], logger_factory=structlog.stdlib.LoggerFactory()
+    )
+    yield
+    structlog.reset_defaults()
 
 
 class Clock:
