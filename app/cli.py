@@ -123,6 +123,8 @@ def _announce(settings: Settings) -> None:
     url = settings.effective_public_url
     token = settings.data_dir / ADMIN_TOKEN_FILE
     _output.print(f"\ntiny-ca serves on {url}   (Ctrl-C stops it)\n", markup=False)
+    if settings.public_url:
+        _output.print(f"  listens on       {settings.host}:{settings.port}", markup=False)
     _where(settings)
     _output.print(f"  CA certificates  {url}/ca.pem", markup=False)
     _output.print(f"  CRL              {url}/crl.pem", markup=False)

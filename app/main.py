@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would follow the caller's Host
     )
     for router in (certificates.router, public.router, health.router):
         app.include_router(router)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,16 +22,19 @@ from app.settings import Settings, SettingsError
 
 __all__ = ["serve"]
 
-# Of the ten seconds that a stop may take; the rest is for closing what is open.
-_GRACE_SECONDS: Final = 8
+# Of the ten seconds that a stop may take: until keys in the making are given up, until connections are cut; the rest
+# is for closing what is open.
+_KEYS_SECONDS: Final = 5
+_GRACE_SECONDS: Final = 6
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):
     """Says where it is as soon as somebody could connect, and ends in our hands rather than by the signal."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: Settings, announce: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(app, lifespan="off", **_options(settings)))
+        self._app = app
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -37,6 +42,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight; who waits for a key that takes too long gets 503 rather than a cut connection."""
+        give_up = self._app.state.service.lifecycle.give_up_keys
+        timer = asyncio.get_running_loop().call_later(_KEYS_SECONDS, give_up)
+        await super().shutdown(sockets)
+        timer.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -57,13 +69,14 @@ def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
     SettingsError, TinyCAError
         The address cannot be listened on, or the CA not be opened.
     """
+    _check_tls(asked)
     with _listen(asked) as listener:
         # Port 0 is whichever was free; what certificates point to must be the real one.
         settings = asked.model_copy(update={"port": listener.getsockname()[1]})
         if settings.workers > 1:
             return _serve_many(settings, listener, announce)
         app = create_app(settings)
-        server = _Server(uvicorn.Config(app, lifespan="off", **_options(settings)), lambda: announce(settings))
+        server = _Server(app, settings, lambda: announce(settings))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve_one(app, server, listener))
 
@@ -91,12 +104,26 @@ def _serve_many(settings: Settings, listener: socket.socket, announce: Callable[
     return 0
 
 
+def _check_tls(settings: Settings) -> None:
+    """Before the CA is opened: a missing file is a wrong setting."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        message = (
+            f"TINY_CA_TLS_CERT: {settings.tls_cert} and {settings.tls_key} cannot be used: {error.strerror or error}"
+        )
+        raise SettingsError(message) from error
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        message = f"TINY_CA_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        name = "TINY_CA_PORT" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "TINY_CA_HOST"
+        message = f"{name}: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
         raise SettingsError(message) from error
     listener.set_inheritable(True)
     return listener

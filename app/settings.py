@@ -130,14 +130,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both tls_cert and tls_key")
+            raise ValueError("TLS needs both TINY_CA_TLS_CERT and TINY_CA_TLS_KEY")
         for one in ("key_passphrase", "admin_token"):
             if getattr(self, one) is not None and getattr(self, f"{one}_file") is not None:
-                raise ValueError(f"give {one} or {one}_file, not both")
+                raise ValueError(f"give {_PREFIX}{one.upper()} or {_PREFIX}{one.upper()}_FILE, not both")
         if not (is_loopback(self.host) or self.tls_cert or self.behind_proxy):
             raise ValueError(
-                f"host {self.host!r} is reachable from other machines, and tokens would cross the network in the "
-                "clear: give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
+                f"TINY_CA_HOST: {self.host!r} is reachable from other machines, and tokens would cross the network "
+                "in the clear: give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
             )
         return self
 

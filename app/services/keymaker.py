@@ -27,7 +27,8 @@ class KeyMaker:
     def __init__(self, *, at_once: int | None = None, max_waiting: int = _MAX_WAITING) -> None:
         self._slots = asyncio.Semaphore(at_once or os.cpu_count() or 1)
         self._max_waiting = max_waiting
-        self._waiting = 0
+        self._tasks: set[asyncio.Task[PrivateKey]] = set()
+        self._given_up = False
 
     async def make(self, spec: KeySpec) -> PrivateKey:
         """Make one key.
@@ -35,18 +36,32 @@ class KeyMaker:
         Raises
         ------
         Unavailable
-            Too many others wait already.
+            Too many others wait already, or the service stops before the key is there.
         Invalid
             A kind of key that is not made here.
         """
-        if self._waiting >= self._max_waiting:
+        if len(self._tasks) >= self._max_waiting:
             raise Unavailable("too many keys are being made; try again in some seconds, or send a CSR", retry_after=5)
-        self._waiting += 1
+        task = asyncio.create_task(self._make(spec))
+        self._tasks.add(task)
         try:
-            async with self._slots:
-                return await _in_daemon_thread(spec)
+            return await task
+        except asyncio.CancelledError:
+            if self._given_up:
+                raise Unavailable("the service stops, and the key is not there yet", retry_after=5) from None
+            raise
         finally:
-            self._waiting -= 1
+            self._tasks.discard(task)
+
+    def give_up(self) -> None:
+        """Make no more keys: whoever waits for one is told so."""
+        self._given_up = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def _make(self, spec: KeySpec) -> PrivateKey:
+        async with self._slots:
+            return await _in_daemon_thread(spec)
 
 
 async def _in_daemon_thread(spec: KeySpec) -> PrivateKey:

@@ -84,6 +84,10 @@ class LifecycleService:
         """The service's clock."""
         return self._clock()
 
+    def give_up_keys(self) -> None:
+        """The service is about to stop: whoever waits for a key gets Unavailable."""
+        self._keys.give_up()
+
     async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Issued:
         """Sign a CSR (PEM or DER).
 

@@ -54,7 +54,11 @@ def key_passphrase(settings: Settings, *, create: bool) -> Secret:
         There is none and none may be made, or it is too short.
     """
     found = _find(
-        settings.key_passphrase, settings.key_passphrase_file, settings.data_dir / PASSPHRASE_FILE, create=create
+        "TINY_CA_KEY_PASSPHRASE",
+        settings.key_passphrase,
+        settings.key_passphrase_file,
+        settings.data_dir / PASSPHRASE_FILE,
+        create=create,
     )
     if found is None:
         raise SettingsError(
@@ -74,30 +78,39 @@ def admin_token(settings: Settings, *, create: bool) -> Secret | None:
     SettingsError
         It is too short.
     """
-    found = _find(settings.admin_token, settings.admin_token_file, settings.data_dir / ADMIN_TOKEN_FILE, create=create)
+    found = _find(
+        "TINY_CA_ADMIN_TOKEN",
+        settings.admin_token,
+        settings.admin_token_file,
+        settings.data_dir / ADMIN_TOKEN_FILE,
+        create=create,
+    )
     if found is not None and len(found.value) < MIN_SECRET_LENGTH:
         raise SettingsError(f"TINY_CA_ADMIN_TOKEN: a token has at least {MIN_SECRET_LENGTH} characters")
     return found
 
 
-def _find(given: SecretStr | None, given_file: Path | None, default_file: Path, *, create: bool) -> Secret | None:
+def _find(
+    setting: str, given: SecretStr | None, given_file: Path | None, default_file: Path, *, create: bool
+) -> Secret | None:
     if given is not None:
         return Secret(given.get_secret_value())
     if given_file is not None:
-        return Secret(_read(given_file), given_file)
+        return Secret(_read(given_file, f"{setting}_FILE"), given_file)
     if default_file.exists():
-        return Secret(_read(default_file), default_file)
-    return Secret(_make(default_file), default_file) if create else None
+        return Secret(_read(default_file, setting), default_file)
+    return Secret(_make(default_file, setting), default_file) if create else None
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, setting: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the secret in {path} cannot be read: {type(error).__name__}") from error
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise SettingsError(f"{setting}: the secret in {path} cannot be read: {reason}") from error
 
 
-def _make(path: Path) -> str:
+def _make(path: Path, setting: str) -> str:
     """Write a new secret so that the file is whole or absent, and never readable by others, not even for a moment."""
     prefix = "tcat_" if path.name == ADMIN_TOKEN_FILE else ""
     value = prefix + secrets.token_urlsafe(_ENTROPY)
@@ -110,9 +123,9 @@ def _make(path: Path) -> str:
             os.fsync(file.fileno())
         os.link(temporary, path)  # fails where another process was first; then that one's secret holds
     except FileExistsError:
-        return _read(path)
+        return _read(path, setting)
     except OSError as error:
-        raise SettingsError(f"the secret {path} cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{setting}: the secret {path} cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

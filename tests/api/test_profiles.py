@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tests.api.answers import certificate_of, issued, problem
 from tests.api.asking import EC_KEY, RSA_KEY, Key, csr
-from tests.api.linting import certificate_findings, crl_findings
 from tests.api.profile import CI, CLIENT, INTERMEDIATE, PEER, SERVER, Expected, assert_profile
+from tests.pkilint_check import certificate_findings, crl_findings
 from tests.running import CERTIFICATES, RunningService, openssl
 
 JSON = {"Accept": "application/json"}

@@ -7,8 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.running import RunningService
 
 _README = Path(__file__).parents[2] / "README.md"
@@ -29,25 +27,17 @@ def _paste(service: RunningService, name: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> RunningService:
-    """A service that was just started in an empty folder."""
-    running = RunningService(tmp_path_factory.mktemp("readme"))
-    running.start()
-    return running
-
-
-def test_the_readme_works_when_pasted(service: RunningService) -> None:
+def test_the_readme_works_when_pasted(tmp_path: Path) -> None:
     """A certificate is issued and verifies; once revoked, openssl refuses it; a config gets key and certificate."""
-    issued = _paste(service, "issue")
-    assert "app.pem: OK" in issued.stdout, issued.stderr
-    revoked = _paste(service, "revoke")
-    assert "certificate revoked" in revoked.stdout + revoked.stderr
-    assert _paste(service, "config").returncode == 0
-    answer = json.loads((service.folder / "app.json").read_text())
+    with RunningService(tmp_path) as running:
+        issued = _paste(running, "issue")
+        assert "app.pem: OK" in issued.stdout, issued.stderr
+        revoked = _paste(running, "revoke")
+        assert "certificate revoked" in revoked.stdout + revoked.stderr
+        assert _paste(running, "config").returncode == 0
+    answer = json.loads((tmp_path / "app.json").read_text())
     assert answer["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
     assert answer["san"] == ["www.example.org", "app.example.org"]
-    assert service.stop() == 0
 
 
 def test_the_two_commands_stand_on_lines_of_their_own() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import ssl
 import stat
@@ -252,31 +251,6 @@ def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
         trust = ssl.create_default_context(cafile=str(tmp_path / "roots.pem"))
         answer = httpx.get(f"https://127.0.0.1:{port}/readyz", verify=trust)
         assert answer.json()["ready"] is True
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_answers_what_is_in_flight(tmp_path: Path, how: signal.Signals) -> None:
-    """Told to stop while certificates with RSA keys are being made, it answers them and exits 0."""
-    service = RunningService(tmp_path)
-    service.start()
-    answers: list[int] = []
-
-    def ask() -> None:
-        with service.client() as client:
-            body = {"common_name": "app.example.org", "key": {"algorithm": "rsa", "size": 2048}}
-            answers.append(client.post(CERTIFICATES, json=body).status_code)
-
-    askers = [threading.Thread(target=ask) for _ in range(4)]
-    for asker in askers:
-        asker.start()
-    with service.anonymous() as client:  # by now the four are connected, or their connections wait to be taken
-        while "tiny_ca_http_request" not in client.get("/metrics").text:
-            pass
-    code = service.stop(how)
-    for asker in askers:
-        asker.join()
-    assert code == 0
-    assert "Traceback" not in service.log
 
 
 def test_workers_share_one_ca(tmp_path: Path) -> None:

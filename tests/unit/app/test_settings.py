@@ -46,7 +46,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
         ("TINY_CA_ADMIN_TOKEN", "short", "at least 32 characters"),
         ("TINY_CA_KEY_PASSPHRASE", "short", "at least 16 characters"),
         ("TINY_CA_LOG_LEVEL", "loud", "TINY_CA_LOG_LEVEL"),
-        ("TINY_CA_TLS_CERT", "cert.pem", "both tls_cert and tls_key"),
+        ("TINY_CA_TLS_CERT", "cert.pem", "both TINY_CA_TLS_CERT and TINY_CA_TLS_KEY"),
         ("TINY_CA_HOST", "0.0.0.0", "reachable from other machines"),  # noqa: S104  # that is the point
         ("TINY_CA_HOST", "::", "reachable from other machines"),
     ],
