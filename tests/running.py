@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-__all__ = ["CERTIFICATES", "RunningService", "make_csr", "openssl"]
+__all__ = ["CERTIFICATES", "RunningService", "make_csr", "openssl", "tiny_ca"]
 
 CERTIFICATES = "/api/v1/certificates"
 _START_SECONDS = 30
@@ -71,11 +71,10 @@ class RunningService:
         """Start, and do not wait for anything."""
         self._listens.clear()
         port = () if "--port" in self._arguments else ("--port", "0")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve", *port, *self._arguments],
             cwd=self.folder,
-            env={**environment, "TINY_CA_LOG_FORMAT": "json", **self._environment, "PYTHONPATH": str(_ROOT)},
+            env={**_inherited(), "TINY_CA_LOG_FORMAT": "json", **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -143,6 +142,28 @@ class RunningService:
 
 
 _ROOT = Path(__file__).parent.parent
+
+
+def tiny_ca(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, list[str]]:
+    """Run the command line to its end: exit code, standard output, lines of standard error; on a free port."""
+    given = arguments[:1] != ("serve",) or "--port" in arguments or "TINY_CA_PORT" in environment
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *arguments, *(() if given else ("--port", "0"))],
+        cwd=folder,
+        env={**_inherited(), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without anybody's settings, and with this checkout importable from any folder."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
+    return {**inherited, "PYTHONPATH": str(_ROOT)}
 
 
 def openssl(*arguments: str | Path, stdin: bytes | None = None, check: bool = True) -> str:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parents[2]
-
-
-def _tiny_ca(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, list[str]]:
-    """Exit code, standard output, and the lines of standard error."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=folder,
-        env={**inherited, "PYTHONPATH": str(_ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.returncode, done.stdout, done.stderr.splitlines()
+from tests.running import tiny_ca
 
 
 @pytest.fixture(scope="module")
 def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CA in it, which no test here changes."""
     folder = tmp_path_factory.mktemp("ca")
-    assert _tiny_ca(folder, "init")[0] == 0
+    assert tiny_ca(folder, "init")[0] == 0
     return folder
 
 
@@ -47,14 +29,17 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("serve", "--host", "nosuch.invalid", "--behind-proxy"), {}, "TINY_CA_HOST"),
         (("serve", "--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"), {}, "TINY_CA_TLS_CERT"),
         (("serve", "--tls-cert", "nowhere.pem"), {}, "TINY_CA_TLS"),
+        (("serve",), {"TINY_CA_CRL_LIFETIME": "soon"}, "TINY_CA_CRL_LIFETIME"),
+        (("serve", "--profiles-file", "missing.toml"), {}, "missing.toml cannot be read"),
+        (("serve", "--data-dir", "/proc/nowhere"), {}, "TINY_CA_DATA_DIR"),
+        (("serve", "--database-url", "mysql://somewhere/x"), {}, "TINY_CA_DATABASE_URL"),
     ],
 )
 def test_a_wrong_setting(
     initialised: Path, arguments: tuple[str, ...], environment: dict[str, str], names: str
 ) -> None:
     """One line, the setting's name in it, exit code 2, nothing on standard output, and no secret repeated."""
-    port = ("--port", "0") if arguments[0] == "serve" and "TINY_CA_PORT" not in environment else ()
-    code, out, lines = _tiny_ca(initialised, *arguments, *port, **environment)
+    code, out, lines = tiny_ca(initialised, *arguments, **environment)
     assert (code, out, len(lines)) == (2, "", 1), lines
     assert lines[0].startswith("tiny-ca: ")
     assert names in lines[0]
@@ -67,6 +52,25 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "data" / "tiny-ca.db"
     file.write_text("this is no database, and somebody may need it" * 100)
     before = file.read_bytes()
-    code, _, lines = _tiny_ca(tmp_path, "serve", "--port", "0")
+    code, _, lines = tiny_ca(tmp_path, "serve", "--port", "0")
     assert (code, len(lines)) == (1, 1)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "profiles, says",
+    [
+        ("[profiles.server]\nmax_lifetime = 90\n", "profiles.server.max_lifetime"),
+        ("[profiles.server]\nlifetime = '90d'\n", "profiles.server.lifetime"),
+        ("[profiles.server\n", "line 1"),
+        ("[profiles.web]\ndns = ['*.example.org']\n", "profiles.web"),
+        ("[profiles.server]\ndns = ['a.*.b']\n", "profiles.server.dns"),
+    ],
+)
+def test_a_wrong_profiles_file_stops_the_start(tmp_path: Path, profiles: str, says: str) -> None:
+    """The line names the file and the entry."""
+    (tmp_path / "profiles.toml").write_text(profiles)
+    code, _, lines = tiny_ca(tmp_path, "serve", "--profiles-file", "profiles.toml")
+    assert (code, len(lines)) == (2, 1)
+    assert says in lines[0]
+    assert "profiles.toml" in lines[0]

@@ -6,35 +6,14 @@ import os
 import sqlite3
 import ssl
 import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import httpx
-import pytest
 from cryptography import x509
 
-from tests.running import CERTIFICATES, RunningService, make_csr, openssl
-
-_ROOT = Path(__file__).parents[2]
-
-
-def _run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run the command line to its end; exit code and standard error."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=folder,
-        env={**inherited, "PYTHONPATH": str(_ROOT), **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.returncode, done.stderr
+from tests.running import CERTIFICATES, RunningService, make_csr, openssl, tiny_ca
 
 
 def _mode(path: Path) -> int:
@@ -67,7 +46,7 @@ def test_a_first_run_keeps_its_secrets_to_itself(tmp_path: Path) -> None:
 
 def test_no_private_key_is_in_plain_text_on_disk(tmp_path: Path) -> None:
     """The CA keys in the database are encrypted PKCS#8 that the passphrase opens and another does not."""
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
     with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
         keys = [pem for (pem,) in database.execute("select private_key_pem from issuers")]
     assert len(keys) == 2
@@ -105,9 +84,9 @@ def test_a_second_start_finds_everything_again(tmp_path: Path) -> None:
 
 def test_init_makes_everything_once(tmp_path: Path) -> None:
     """``tiny-ca init`` exits 0, and again changes nothing."""
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
     before = {file.name: file.read_bytes() for file in (tmp_path / "data").glob("*-*") if file.suffix != ".db"}
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
     assert {file.name: file.read_bytes() for file in (tmp_path / "data").glob("*-*") if file.suffix != ".db"} == before
     assert set(before) == {"admin-token", "key-passphrase"}
 
@@ -115,7 +94,7 @@ def test_init_makes_everything_once(tmp_path: Path) -> None:
 def test_two_first_runs_at_once_make_one_ca(tmp_path: Path) -> None:
     """Three processes racing on an empty folder end with one root and one issuer, and all succeed."""
     codes: list[int] = []
-    racers = [threading.Thread(target=lambda: codes.append(_run(tmp_path, "init")[0])) for _ in range(3)]
+    racers = [threading.Thread(target=lambda: codes.append(tiny_ca(tmp_path, "init")[0])) for _ in range(3)]
     for racer in racers:
         racer.start()
     for racer in racers:
@@ -124,48 +103,6 @@ def test_two_first_runs_at_once_make_one_ca(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
         assert database.execute("select count(*) from issuers").fetchone() == (2,)
         assert database.execute("select count(*) from certificates").fetchone() == (2,)
-
-
-@pytest.mark.parametrize(
-    "arguments, environment, says",
-    [
-        (("serve", "--host", "0.0.0.0"), {}, "--behind-proxy"),  # noqa: S104  # it is refused
-        (("serve", "--port", "70000"), {}, "TINY_CA_PORT"),
-        (("serve",), {"TINY_CA_LIFETME": "1h"}, "unknown setting TINY_CA_LIFETME"),
-        (("serve",), {"TINY_CA_CRL_LIFETIME": "soon"}, "no lifetime such as 15m"),
-        (("serve", "--profiles-file", "missing.toml"), {}, "missing.toml cannot be read"),
-        (("serve", "--data-dir", "/proc/nowhere"), {}, "TINY_CA_DATA_DIR"),
-        (("serve", "--database-url", "mysql://somewhere/x"), {}, "mysql"),
-    ],
-)
-def test_a_wrong_setting_stops_the_start(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], says: str
-) -> None:
-    """One line on standard error that names the setting, and exit code 2."""
-    code, error = _run(tmp_path, *arguments, environment=environment)
-    assert code == 2, error
-    assert says in error
-    assert "Traceback" not in error
-    assert error.startswith("tiny-ca: ")
-
-
-@pytest.mark.parametrize(
-    "profiles, says",
-    [
-        ("[profiles.server]\nmax_lifetime = 90\n", "profiles.server.max_lifetime"),
-        ("[profiles.server]\nlifetime = '90d'\n", "profiles.server.lifetime"),
-        ("[profiles.server\n", "line 1"),
-        ("[profiles.web]\ndns = ['*.example.org']\n", "profiles.web"),
-        ("[profiles.server]\ndns = ['a.*.b']\n", "profiles.server.dns"),
-    ],
-)
-def test_a_wrong_profiles_file_stops_the_start(tmp_path: Path, profiles: str, says: str) -> None:
-    """The line names the file and the entry."""
-    (tmp_path / "profiles.toml").write_text(profiles)
-    code, error = _run(tmp_path, "serve", "--profiles-file", "profiles.toml")
-    assert code == 2
-    assert says in error
-    assert "profiles.toml" in error
 
 
 def test_a_profiles_file_is_enforced(tmp_path: Path) -> None:
@@ -189,23 +126,25 @@ def test_a_profiles_file_is_enforced(tmp_path: Path) -> None:
 
 def test_a_lost_passphrase_stops_the_start(tmp_path: Path) -> None:
     """Without the passphrase, or with another one, the start ends with a line that says so; nothing is made anew."""
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
     passphrase = tmp_path / "data" / "key-passphrase"
     kept = passphrase.read_text()
     passphrase.unlink()
-    code, error = _run(tmp_path, "serve")
-    assert (code, "TINY_CA_KEY_PASSPHRASE" in error) == (2, True)
+    code, _, lines = tiny_ca(tmp_path, "serve")
+    assert (code, len(lines)) == (2, 1)
+    assert "TINY_CA_KEY_PASSPHRASE" in lines[0]
     assert not passphrase.exists()
     passphrase.write_text("another passphrase that is long enough\n")
-    code, error = _run(tmp_path, "serve")
-    assert (code, "does not open the key" in error) == (2, True)
+    code, _, lines = tiny_ca(tmp_path, "serve")
+    assert (code, len(lines)) == (2, 1)
+    assert "does not open the key" in lines[0]
     passphrase.write_text(kept)
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
 
 
 def test_a_token_file_taken_away_is_not_made_anew(tmp_path: Path) -> None:
     """Who moved the token to a vault can still use it, and no second one appears."""
-    assert _run(tmp_path, "init")[0] == 0
+    assert tiny_ca(tmp_path, "init")[0] == 0
     file = tmp_path / "data" / "admin-token"
     token = file.read_text().strip()
     file.unlink()
@@ -229,8 +168,9 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     """The second service on a port says that it is taken, and exits 2."""
     with RunningService(tmp_path) as service:
         port = service.url.rpartition(":")[2]
-        code, error = _run(tmp_path, "serve", "--port", port)
-    assert (code, "cannot listen on" in error) == (2, True)
+        code, _, lines = tiny_ca(tmp_path, "serve", "--port", port)
+    assert (code, len(lines)) == (2, 1)
+    assert "TINY_CA_PORT: cannot listen on" in lines[0]
 
 
 def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
