@@ -70,7 +70,7 @@ def problem_body(error: Exception, request_id: str) -> dict[str, Any]:
         "type": _TYPE + kind,
         "title": status.phrase,
         "status": status.value,
-        "detail": error.message if isinstance(error, exc.TinyCAError) and status != _INTERNAL[0] else _apology(),
+        "detail": _detail(error, status),
         "request_id": request_id,
     }
     if isinstance(error, exc.Forbidden):
@@ -97,6 +97,14 @@ def _status(error: Exception) -> tuple[HTTPStatus, str]:
     return next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), _INTERNAL)
 
 
+def _detail(error: Exception, status: HTTPStatus) -> str:
+    if isinstance(error, exc.RegistryUnavailable):  # its text may name hosts, users and tables
+        return "the database does not answer just now; nothing was kept, so try again"
+    if isinstance(error, exc.TinyCAError) and status != _INTERNAL[0]:
+        return error.message
+    return "an unexpected failure of the service; its log has more under this request_id"
+
+
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, exc.Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="tiny-ca"'}
@@ -106,6 +114,8 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, exc.RegistryUnavailable):
+        _log.warning("registry.unavailable", error=error.message)
     if _status(error) == _INTERNAL:  # a defect of ours that has a name: LintError, DBNotInitedError
         _log.error("request.failed", exc_info=error)
     return problem_response(error, _request_id(request))
@@ -141,16 +151,12 @@ def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
 async def _on_validation(request: Request, error: Exception) -> Response:
     """Query and path parameters that FastAPI could not read."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # what it was registered for
-    problems = tuple((str(item["loc"][-1]), str(item["msg"])) for item in error.errors())
+    problems = tuple((str(item["loc"][-1]), str(item["msg"]).removeprefix("Value error, ")) for item in error.errors())
     return problem_response(InvalidFields(problems), _request_id(request))
 
 
 def _request_id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))
-
-
-def _apology() -> str:
-    return "an unexpected failure of the service; its log has more under this request_id"
 
 
 def _shown(value: object) -> object:

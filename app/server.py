@@ -22,9 +22,9 @@ from app.settings import Settings, SettingsError
 
 __all__ = ["serve"]
 
-# Of the ten seconds that a stop may take: until keys in the making are given up, until connections are cut; the rest
-# is for closing what is open.
-_KEYS_SECONDS: Final = 5
+# Of the ten seconds that a stop may take: until what waits for a key or a batch is given up, until connections are cut;
+# the rest is for closing what is open.
+_GIVE_UP_SECONDS: Final = 4
 _GRACE_SECONDS: Final = 6
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,9 +44,9 @@ class _Server(uvicorn.Server):
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what is in flight; who waits for a key that takes too long gets 503 rather than a cut connection."""
-        give_up = self._app.state.service.lifecycle.give_up_keys
-        timer = asyncio.get_running_loop().call_later(_KEYS_SECONDS, give_up)
+        """Answer what is in flight; who waits for too long gets 503 rather than a cut connection."""
+        give_up = self._app.state.service.lifecycle.give_up
+        timer = asyncio.get_running_loop().call_later(_GIVE_UP_SECONDS, give_up)
         await super().shutdown(sockets)
         timer.cancel()
 

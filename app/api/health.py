@@ -37,7 +37,7 @@ async def readyz(service: Running) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus text")
 async def metrics(service: Running) -> Response:
     """Counters and histograms of this process."""
-    for issuer in service.issuers.all:
+    for issuer in service.issuers.signing:
         service.metrics.issuer_not_after.labels(issuer.id).set(issuer.not_valid_after.timestamp())
         crl = service.crls.peek(issuer.id)
         if crl is not None:

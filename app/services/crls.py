@@ -25,9 +25,9 @@ from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CRLEntry, CRLSnapshot
-from tiny_ca.db.models import CertificateRecord, CRLRecord
+from tiny_ca.db.models import CRLRecord, IssuerRecord
 from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl
-from tiny_ca.exc import RegistryUnavailable, Unavailable
+from tiny_ca.exc import RegistryUnavailable, TinyCAError, Unavailable
 
 __all__ = ["CRLPublisher", "PublishedCRL"]
 
@@ -42,6 +42,7 @@ class PublishedCRL:
     number: int
     this_update: datetime
     next_update: datetime
+    revocation_count: int
     der: PublicFile
     pem: PublicFile
 
@@ -72,16 +73,33 @@ class CRLPublisher:
 
     async def load(self) -> None:
         """Take the newest CRL of every issuer from the database, and make those that are missing or old."""
-        for issuer in self._issuers.all:
-            await self._reload(issuer.id)
-        await self.refresh()
+        for issuer_id in self._issuers.ids:
+            await self._reload(issuer_id)
+        try:
+            await self.refresh()
+        except ExceptionGroup as failures:  # readiness tells of it, and the job tries again
+            _log.warning("crl.refresh_failed", errors=[str(failure) for failure in failures.exceptions])
 
     async def refresh(self) -> int:
-        """Make each CRL that a third of its lifetime has passed for; returns how many were made."""
-        due = [issuer.id for issuer in self._issuers.all if await self._is_due(issuer.id)]
-        for identifier in due:
-            await self.publish(identifier)
-        return len(due)
+        """Make each CRL that is due; returns how many were made. One that fails keeps none of the others from it.
+
+        Raises
+        ------
+        ExceptionGroup
+            Of what kept some of them from being made.
+        """
+        failures: list[Exception] = []
+        made = 0
+        for issuer in self._issuers.signing:
+            try:
+                if await self._is_due(issuer):
+                    await self.publish(issuer.id)
+                    made += 1
+            except TinyCAError as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("CRLs were not made", failures)
+        return made
 
     async def publish(self, issuer_id: str) -> None:
         """Return once a CRL can be fetched whose list was read after this call; callers at the same time share one.
@@ -108,18 +126,18 @@ class CRLPublisher:
         Unavailable
             The CRL has ended and a new one could not be made: nobody is to trust the old one.
         """
-        self._issuers.get(issuer_id)
+        self._issuers.known(issuer_id)
         if self._shared:
             try:
                 await self._reload(issuer_id)
             except RegistryUnavailable:
                 _log.warning("crl.reload_failed", issuer_id=issuer_id)  # what is in memory is good until it ends
         found = self._current.get(issuer_id)
-        if found is None or found.next_update <= self._clock():
+        if (found is None or found.next_update <= self._clock()) and self._can_sign(issuer_id):
             await self.publish(issuer_id)
             found = self._current.get(issuer_id)
-        if found is None:
-            raise Unavailable(f"there is no CRL of issuer {issuer_id} yet")
+        if found is None or found.next_update <= self._clock():
+            raise Unavailable(f"there is no current CRL of issuer {issuer_id}", retry_after=60)
         return found
 
     def peek(self, issuer_id: str) -> PublishedCRL | None:
@@ -157,13 +175,22 @@ class CRLPublisher:
         if known is None or made.number > known.number:
             self._current[crl.issuer_id] = made
 
-    async def _is_due(self, issuer_id: str) -> bool:
-        known = self._current.get(issuer_id)
+    def _can_sign(self, issuer_id: str) -> bool:
+        """Whether the issuer's key is here and its certificate has not ended: nobody would believe it after that."""
+        return any(
+            issuer.id == issuer_id and issuer.not_valid_after > self._clock() for issuer in self._issuers.signing
+        )
+
+    async def _is_due(self, issuer: Issuer) -> bool:
+        if not self._can_sign(issuer.id):
+            return False
+        if self._shared:
+            await self._reload(issuer.id)  # another replica may have made it
+        known = self._current.get(issuer.id)
         if known is None or self._clock() >= known.this_update + (known.next_update - known.this_update) / 3:
             return True
         # A revocation whose process died, or whose database went away, before its CRL was made.
-        revoked_at = await self._db.read(_latest_revocation, issuer_id)
-        return revoked_at is not None and revoked_at >= known.this_update + timedelta(seconds=1)
+        return await self._db.read(_revocation_count, issuer.id) != known.revocation_count
 
 
 def _sign(issuer: Issuer, snapshot: CRLSnapshot, lifetime: timedelta, now: datetime) -> CRLEntry:
@@ -183,6 +210,7 @@ def _sign(issuer: Issuer, snapshot: CRLSnapshot, lifetime: timedelta, now: datet
         number=snapshot.number,
         this_update=snapshot.this_update,
         next_update=next_update,
+        revocation_count=snapshot.revocation_count,
         der=der,
         created_at=now,
     )
@@ -197,13 +225,8 @@ def _latest_number(session: Session, issuer_id: str) -> int | None:
     return session.scalar(select(func.max(CRLRecord.number)).where(CRLRecord.issuer_id == issuer_id))
 
 
-def _latest_revocation(session: Session, issuer_id: str) -> datetime | None:
-    return session.scalar(
-        select(CertificateRecord.revocation_date)
-        .where(CertificateRecord.issuer_id == issuer_id, CertificateRecord.revocation_date.is_not(None))
-        .order_by(CertificateRecord.revocation_date.desc())
-        .limit(1)
-    )
+def _revocation_count(session: Session, issuer_id: str) -> int | None:
+    return session.scalar(select(IssuerRecord.revocation_count).where(IssuerRecord.id == issuer_id))
 
 
 def _published(crl: CRLEntry | CRLRecord) -> PublishedCRL:
@@ -212,6 +235,7 @@ def _published(crl: CRLEntry | CRLRecord) -> PublishedCRL:
         number=crl.number,
         this_update=crl.this_update,
         next_update=crl.next_update,
+        revocation_count=crl.revocation_count,
         der=PublicFile.of(crl.der, CRL, crl.this_update),
         pem=PublicFile.of(pem, PEM, crl.this_update),
     )

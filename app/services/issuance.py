@@ -13,16 +13,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-import structlog
 from cryptography import x509
 from sqlalchemy.orm import Session
 
 from app.auth.principal import Principal
 from app.metrics import Metrics
 from tiny_ca.ca_factory.issuer import Issuer
-from tiny_ca.ca_factory.plan import plan
+from tiny_ca.ca_factory.names import host_name
+from tiny_ca.ca_factory.plan import Plan, plan
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signing import sign_certificate
@@ -30,11 +30,11 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import insert_certificates
-from tiny_ca.exc import Conflict, Forbidden, TinyCAError, Unavailable
+from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
 __all__ = ["IssuanceOrder", "IssuancePipeline", "Issued"]
 
-_log = structlog.get_logger(__name__)
+_CLOSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +100,20 @@ class IssuancePipeline:
         self._worker = asyncio.create_task(self._work(), name="issuance")
 
     async def close(self) -> None:
-        """Finish what is queued, take nothing more."""
+        """Finish what is queued, take nothing more; a database that hangs is not waited for."""
         self._closing = True
         self._arrived.set()
         if self._worker is not None:
-            await self._worker
+            await asyncio.wait([self._worker], timeout=_CLOSE_SECONDS)
+            self._worker.cancel()
+
+    def give_up(self) -> None:
+        """The service stops and time is short: whoever still waits for a batch is told so."""
+        self._closing = True
+        while self._queue:
+            _, future = self._queue.popleft()
+            if not future.done():
+                future.set_exception(Unavailable("the service stops; nothing was issued", retry_after=5))
 
     async def submit(self, order: IssuanceOrder) -> Issued:
         """Make one certificate; it is durable when this returns.
@@ -128,22 +137,33 @@ class IssuancePipeline:
     async def _work(self) -> None:
         while True:
             await self._arrived.wait()
-            while self._queue:
-                size = min(len(self._queue), self._max_batch)
-                batch = [self._queue.popleft() for _ in range(size)]
-                self._metrics.queue_depth.set(len(self._queue))
-                self._metrics.batch_size.observe(size)
+            while batch := self._next_batch():
+                self._metrics.batch_size.observe(len(batch))
                 await self._serve(batch)
             self._arrived.clear()
             if self._closing:
                 return
 
+    def _next_batch(self) -> list[tuple[IssuanceOrder, asyncio.Future[Issued]]]:
+        """What waits, as far as a batch takes it; nothing is signed for a client that has gone."""
+        batch: list[tuple[IssuanceOrder, asyncio.Future[Issued]]] = []
+        while self._queue and len(batch) < self._max_batch:
+            order, future = self._queue.popleft()
+            if not future.done():
+                batch.append((order, future))
+        self._metrics.queue_depth.set(len(self._queue))
+        return batch
+
     async def _serve(self, batch: Sequence[tuple[IssuanceOrder, asyncio.Future[Issued]]]) -> None:
         orders = [order for order, _ in batch]
+        outcomes: list[_Outcome] = []
         try:
-            outcomes = await self._keep(await asyncio.to_thread(_make_all, orders, self._clock()))
+            outcomes = await asyncio.to_thread(_make_all, orders, self._clock())
+            outcomes = await self._keep(outcomes)
         except Exception as error:  # noqa: BLE001  # the worker must outlive any failure; each waiter gets it
-            outcomes = [_Refused(error, None)] * len(batch)
+            # Who needed no record is told what they would have been told anyway.
+            outcomes = [one if one.audit is None else _Refused(error, None) for one in outcomes]
+            outcomes = outcomes or [_Refused(error, None)] * len(batch)
         for (order, future), outcome in zip(batch, outcomes, strict=True):
             self._count(order, outcome)
             if future.done():  # the client went away; its certificate is on record like any other
@@ -159,7 +179,7 @@ class IssuancePipeline:
             return outcomes  # nothing to record: an unreadable request is told so, whatever the database does
         try:
             await self._db.write(_record, outcomes, now=self._clock())
-        except Conflict as error:
+        except (Conflict, Invalid) as error:
             if len(outcomes) > 1:
                 return [kept for outcome in outcomes for kept in await self._keep([outcome])]
             (outcome,) = outcomes
@@ -171,7 +191,7 @@ class IssuancePipeline:
     def _count(self, order: IssuanceOrder, outcome: _Outcome) -> None:
         if isinstance(outcome, Issued):
             self._metrics.issued.labels(order.profile.name).inc()
-        elif isinstance(outcome.error, TinyCAError):
+        elif isinstance(outcome.error, TinyCAError) and not isinstance(outcome.error, Unavailable):
             rule = outcome.error.rule if isinstance(outcome.error, Forbidden) else type(outcome.error).__name__
             self._metrics.refused.labels(order.profile.name, rule).inc()
 
@@ -193,9 +213,15 @@ def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
         issuer_id=order.issuer.id,
         profile=order.profile.name,
         requester=order.principal.id,
-        unique_name=made.common_name if order.profile.unique_common_name else None,
+        unique_name=_claim(made) if order.profile.unique_common_name else None,
     )
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
+
+
+def _claim(made: Plan) -> str | None:
+    """The common name in the one form that every spelling of it shares."""
+    name = made.common_name
+    return None if name is None else str(host_name(name) or name.casefold())
 
 
 def _refusal(order: IssuanceOrder, error: Exception, now: datetime) -> _Refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -53,7 +53,9 @@ class IssuerStore:
         self._db = db
         self._public_url = public_url
         self._issuers: dict[str, Issuer] = {}
+        self._known: dict[str, tuple[x509.Certificate, ...]] = {}
         self._default_id: str | None = None
+        self._disabled: frozenset[str] = frozenset()
         self._bundles: dict[str, PublicFile] = {}
         self._files: dict[str, PublicFile] = {}
         self._roots = PublicFile.of(b"", PEM, datetime.fromtimestamp(0, UTC))
@@ -69,12 +71,29 @@ class IssuerStore:
         """
         if self._default_id is None:
             raise Conflict("no issuer is the default; name one in issuer_id")
-        return self._issuers[self._default_id]
+        return self.get(self._default_id)
 
     @property
-    def all(self) -> tuple[Issuer, ...]:
-        """Every CA whose key is here, oldest first."""
+    def ids(self) -> tuple[str, ...]:
+        """Every CA there ever was, oldest first."""
+        return tuple(self._known)
+
+    @property
+    def signing(self) -> tuple[Issuer, ...]:
+        """Every CA whose key is here, oldest first: also one that issues nothing any more has CRLs to sign."""
         return tuple(self._issuers.values())
+
+    def known(self, issuer_id: str) -> tuple[x509.Certificate, ...]:
+        """The certificate of a CA and of those above it, root last, whether or not its key is here.
+
+        Raises
+        ------
+        NotFound
+            There is no such CA.
+        """
+        if issuer_id not in self._known:
+            raise NotFound(f"there is no issuer {issuer_id!r}")
+        return self._known[issuer_id]
 
     @property
     def bundle(self) -> PublicFile:
@@ -100,19 +119,38 @@ class IssuerStore:
         NotFound
             There is none.
         """
-        return self._files[self.get(issuer_id).id]
+        self.known(issuer_id)
+        return self._files[issuer_id]
 
     def get(self, issuer_id: str) -> Issuer:
-        """The CA with this id.
+        """The CA with this id, to sign.
 
         Raises
         ------
         NotFound
             There is none.
+        Conflict
+            Its key is not here.
         """
+        self.known(issuer_id)
         if issuer_id not in self._issuers:
-            raise NotFound(f"there is no issuer {issuer_id!r}")
+            raise Conflict(f"the key of issuer {issuer_id} is not here; it cannot sign")
         return self._issuers[issuer_id]
+
+    def for_issuing(self, issuer_id: str) -> Issuer:
+        """The CA with this id, to issue with.
+
+        Raises
+        ------
+        NotFound
+            There is none.
+        Conflict
+            It is disabled, or its key is not here.
+        """
+        issuer = self.get(issuer_id)
+        if issuer_id in self._disabled:
+            raise Conflict(f"issuer {issuer_id} is disabled")
+        return issuer
 
     async def bootstrap(self, settings: Settings, passphrase: str, *, now: datetime) -> None:
         """Make a root and an issuing intermediate, once: where another replica was faster, its CAs hold."""
@@ -129,20 +167,21 @@ class IssuerStore:
             return
 
     async def load(self, passphrase: str) -> None:
-        """Decrypt every enabled CA of the database into memory.
+        """Load every CA of the database, and decrypt the keys that are there.
 
         Raises
         ------
         SettingsError
             The passphrase does not open a key.
         """
-        records = [record for record in await self._db.read(list_issuers) if record.enabled]
-        self._issuers = await asyncio.to_thread(_open, records, passphrase, self._public_url)
+        records = await self._db.read(list_issuers)
+        self._known = _chains(records)
+        self._issuers = await asyncio.to_thread(_open, records, self._known, passphrase, self._public_url)
+        self._disabled = frozenset(record.id for record in records if not record.enabled)
         self._default_id = next((record.id for record in records if record.is_default), None)
-        self._bundles = {issuer.id: bundle((issuer.certificate, *issuer.chain)) for issuer in self.all}
-        self._files = {issuer.id: der_file(issuer.certificate) for issuer in self.all}
-        ends = [(issuer.certificate, *issuer.chain)[-1] for issuer in self.all]
-        self._roots = bundle({issuer_id(root): root for root in ends}.values())
+        self._bundles = {identifier: bundle(chain) for identifier, chain in self._known.items()}
+        self._files = {identifier: der_file(chain[0]) for identifier, chain in self._known.items()}
+        self._roots = bundle({issuer_id(chain[-1]): chain[-1] for chain in self._known.values()}.values())
 
 
 def issuer_urls(public_url: str, identifier: str) -> IssuerUrls:
@@ -254,28 +293,35 @@ def _encrypted(private_key: PrivateKey, passphrase: str) -> str:
     return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode("ascii")
 
 
-def _open(records: list[IssuerRecord], passphrase: str, public_url: str) -> dict[str, Issuer]:
+def _chains(records: Sequence[IssuerRecord]) -> dict[str, tuple[x509.Certificate, ...]]:
+    """Each CA's certificate and those above it, root last."""
     certificates = {record.id: x509.load_pem_x509_certificate(record.certificate_pem.encode()) for record in records}
     parents = {record.id: record.parent_id for record in records}
+
+    def chain(identifier: str | None) -> Iterator[x509.Certificate]:
+        while identifier is not None:
+            yield certificates[identifier]
+            identifier = parents[identifier]
+
+    return {record.id: tuple(chain(record.id)) for record in records}
+
+
+def _open(
+    records: Sequence[IssuerRecord],
+    chains: Mapping[str, tuple[x509.Certificate, ...]],
+    passphrase: str,
+    public_url: str,
+) -> dict[str, Issuer]:
     return {
         record.id: Issuer(
-            certificates[record.id],
+            chains[record.id][0],
             _signer(record, passphrase),
-            chain=tuple(_ancestors(record.id, parents, certificates)),
+            chain=chains[record.id][1:],
             urls=issuer_urls(public_url, record.id),
         )
         for record in records
         if record.private_key_pem is not None
     }
-
-
-def _ancestors(
-    identifier: str, parents: Mapping[str, str | None], certificates: Mapping[str, x509.Certificate]
-) -> Iterator[x509.Certificate]:
-    parent = parents[identifier]
-    while parent is not None:
-        yield certificates[parent]
-        parent = parents[parent]
 
 
 def _signer(record: IssuerRecord, passphrase: str) -> SoftwareSigner:

@@ -22,7 +22,7 @@ _MAX_WAITING: Final = 64
 
 
 class KeyMaker:
-    """At most one key for each core is being made; the crypto library releases the GIL meanwhile."""
+    """About one key for each core is being made at a time; the crypto library releases the GIL meanwhile."""
 
     def __init__(self, *, at_once: int | None = None, max_waiting: int = _MAX_WAITING) -> None:
         self._slots = asyncio.Semaphore(at_once or os.cpu_count() or 1)
@@ -40,7 +40,7 @@ class KeyMaker:
         Invalid
             A kind of key that is not made here.
         """
-        if len(self._tasks) >= self._max_waiting:
+        if self._given_up or len(self._tasks) >= self._max_waiting:
             raise Unavailable("too many keys are being made; try again in some seconds, or send a CSR", retry_after=5)
         task = asyncio.create_task(self._make(spec))
         self._tasks.add(task)

@@ -32,7 +32,7 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
 from tiny_ca.db.queries.revocations import revoke
-from tiny_ca.exc import CertNotFound, Conflict, Invalid, NotFound, TinyCAError
+from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, NotFound, TinyCAError
 
 __all__ = ["Caller", "LifecycleService", "Wish"]
 
@@ -84,9 +84,10 @@ class LifecycleService:
         """The service's clock."""
         return self._clock()
 
-    def give_up_keys(self) -> None:
-        """The service is about to stop: whoever waits for a key gets Unavailable."""
+    def give_up(self) -> None:
+        """The service is about to stop: whoever waits for a key or for a batch gets Unavailable."""
         self._keys.give_up()
+        self._pipeline.give_up()
 
     async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Issued:
         """Sign a CSR (PEM or DER).
@@ -107,7 +108,10 @@ class LifecycleService:
                 certificate_type=wish.certificate_type,
             )
 
-        return await self._pipeline.submit(self._order(caller, wish, read, default_profile="server"))
+        order = self._order(caller, wish, read, default_profile="server")
+        if order.profile.ca:
+            await self._intend(caller, order)
+        return await self._pipeline.submit(order)
 
     async def issue_from_config(
         self, caller: Caller, request: CertificateRequest, wish: Wish, *, default_profile: str
@@ -122,6 +126,7 @@ class LifecycleService:
         caller.principal.require(Permission.CERTIFICATES_ISSUE)
         order = self._order(caller, wish, lambda: request, default_profile=default_profile)
         try:
+            _check_no_ca_key(order)
             check(
                 request,
                 profile=order.profile,
@@ -129,8 +134,9 @@ class LifecycleService:
                 issuer=order.issuer,
                 now=self._clock(),
             )
-        except TinyCAError:
-            await self._pipeline.submit(order)  # refuses, and audits, as it does for a CSR; no key is made for it
+        except TinyCAError as error:
+            # The pipeline refuses, and audits, as it does for a CSR; no key is made for it.
+            await self._pipeline.submit(replace(order, read=_raiser(error)))
             raise
         private_key = await self._keys.make(request.key_spec)
         with_key = replace(request, public_key=private_key.public_key())
@@ -161,9 +167,8 @@ class LifecycleService:
 
     def chain(self, record: CertificateRecord) -> tuple[x509.Certificate, ...]:
         """The CAs above a certificate, issuing CA first, root last."""
-        issuer = self._issuers.get(str(record.issuer_id))
-        above = (issuer.certificate, *issuer.chain)
-        return () if _is_root(record, issuer) else above
+        above = self._issuers.known(str(record.issuer_id))
+        return () if _is_root(record, above) else above
 
     async def revoke(self, caller: Caller, serial_number: int, reason: x509.ReasonFlags) -> CertificateRecord:
         """Revoke, and return once the CRL that says so can be fetched.
@@ -176,6 +181,8 @@ class LifecycleService:
         caller.principal.require(Permission.CERTIFICATES_REVOKE)
         audit = self._audit(caller, "certificate.revoke", "success", serial_number, detail={"reason": reason.value})
         found = await self._find(serial_number)
+        if found.key_type == CertType.CA.value:
+            caller.principal.require(Permission.ISSUERS_MANAGE)
         audit = replace(audit, issuer_id=found.issuer_id, profile=found.profile)
         try:
             self._check_revocable(found)
@@ -190,7 +197,7 @@ class LifecycleService:
         return record
 
     def _check_revocable(self, record: CertificateRecord) -> None:
-        if _is_root(record, self._issuers.get(str(record.issuer_id))):
+        if _is_root(record, self._issuers.known(str(record.issuer_id))):
             raise Conflict("a root cannot be revoked: no CRL of its own could be believed")
 
     async def _find(self, serial_number: int) -> CertificateRecord:
@@ -213,11 +220,24 @@ class LifecycleService:
             request_id=caller.request_id,
         )
 
+    async def _intend(self, caller: Caller, order: IssuanceOrder) -> None:
+        """Before a CA's certificate is signed, it is written down that it shall be: rare, and it matters."""
+        intent = AuditEntry(
+            at=self._clock(),
+            actor=caller.principal.id,
+            action=order.action,
+            outcome="intended",
+            issuer_id=order.issuer.id,
+            profile=order.profile.name,
+            request_id=caller.request_id,
+        )
+        await self._db.write(insert_audit, [intent])
+
     def _issuer(self, issuer_id: str | None) -> Issuer:
         if issuer_id is None:
-            return self._issuers.default
+            return self._issuers.for_issuing(self._issuers.default.id)
         try:
-            return self._issuers.get(issuer_id)
+            return self._issuers.for_issuing(issuer_id)
         except NotFound as error:  # in a request it is a field like any other
             raise Invalid(error.message, field="issuer_id", value=issuer_id) from error
 
@@ -245,5 +265,18 @@ class LifecycleService:
         await self._db.write(insert_audit, [replace(audit, outcome="refused", rule="conflict", detail=detail)])
 
 
-def _is_root(record: CertificateRecord, issuer: Issuer) -> bool:
-    return record.serial_number == str(issuer.certificate.serial_number) and not issuer.chain
+def _check_no_ca_key(order: IssuanceOrder) -> None:
+    if order.profile.ca:
+        message = f"profile {order.profile.name!r} makes CAs, whose keys never leave the service; send a CSR"
+        raise Forbidden(message, rule="certificate_authority", value=order.profile.name)
+
+
+def _raiser(error: TinyCAError) -> Callable[[], CertificateRequest]:
+    def read() -> CertificateRequest:
+        raise error
+
+    return read
+
+
+def _is_root(record: CertificateRecord, above: tuple[x509.Certificate, ...]) -> bool:
+    return len(above) == 1 and record.serial_number == str(above[0].serial_number)

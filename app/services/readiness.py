@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _OK: Final = "ok"
 _CACHE_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 1.0
-# An issuer that ends sooner could not give the shortest certificate its whole life.
+# An operator needs some warning before nothing can be issued at all; longer lifetimes are refused before that.
 _ISSUER_MARGIN: Final = timedelta(days=1)
 
 
@@ -98,8 +98,10 @@ class Readiness:
         return _OK
 
     async def _ask_crl(self) -> str:
-        for issuer in self._issuers.all:
+        for issuer in self._issuers.signing:
             crl = self._crls.peek(issuer.id)
+            if issuer.not_valid_after <= self._clock():
+                continue  # what it signed has ended with it
             if crl is None or crl.next_update <= self._clock():
                 return f"there is no current CRL of issuer {issuer.id}"
         return _OK

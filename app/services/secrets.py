@@ -20,6 +20,8 @@ __all__ = ["ADMIN_TOKEN_FILE", "PASSPHRASE_FILE", "Secret", "admin_token", "key_
 PASSPHRASE_FILE: Final = "key-passphrase"  # noqa: S105  # the names of the files
 ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105
 _ENTROPY: Final = 32
+_DATABASE: Final = ("tiny-ca.db", "tiny-ca.db-wal", "tiny-ca.db-shm")
+_OURS: Final = frozenset({PASSPHRASE_FILE, ADMIN_TOKEN_FILE, *_DATABASE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Secret:
 
 
 def prepare_data_dir(folder: Path) -> None:
-    """Make the data folder, for its owner alone.
+    """Make the data folder, for its owner alone; one that holds other things already keeps its mode.
 
     Raises
     ------
@@ -40,7 +42,9 @@ def prepare_data_dir(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)  # whatever the umask, and whoever made it
+        # Whatever the umask, and whoever made it; but never lock others out of a folder that is not ours alone.
+        if {file.name for file in folder.iterdir()} <= _OURS:
+            folder.chmod(0o700)
     except OSError as error:
         raise SettingsError(f"TINY_CA_DATA_DIR: {folder} cannot be used: {error.strerror}") from error
 

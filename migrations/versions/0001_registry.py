@@ -51,6 +51,7 @@ def _create_issuers() -> None:
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("crl_number", sa.BigInteger(), nullable=False),
         sa.Column("crl_this_update", sa.DateTime(), nullable=True),
+        sa.Column("revocation_count", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["parent_id"], ["issuers.id"], name="fk_issuers_parent_id_issuers"),
         sa.PrimaryKeyConstraint("id", name="pk_issuers"),
     )
@@ -137,6 +138,7 @@ def _create_crls() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("this_update", sa.DateTime(), nullable=False),
         sa.Column("next_update", sa.DateTime(), nullable=False),
+        sa.Column("revocation_count", sa.BigInteger(), nullable=False),
         sa.Column("der", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.ForeignKeyConstraint(["issuer_id"], ["issuers.id"], name="fk_crls_issuer_id_issuers"),

@@ -134,7 +134,11 @@ def _in_memory(url: URL) -> bool:
 
 
 def _options(url: URL, settings: EngineSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"pool_timeout": settings.pool_timeout, "connect_args": _connect_args(url, settings)}
+    options: dict[str, Any] = {
+        "pool_timeout": settings.pool_timeout,
+        "connect_args": _connect_args(url, settings),
+        "hide_parameters": True,  # an error's text must not carry token hashes and certificates into a log
+    }
     if url.get_backend_name() == "sqlite" and _in_memory(url):
         # Each connection to :memory: is a database of its own, so there is one, and everybody waits for it.
         return options | {"pool_size": 1, "max_overflow": 0}
@@ -176,9 +180,11 @@ def _create_file(_dialect: object, _record: object, cargs: list[Any], _cparams: 
     path = str(cargs[0])
     if path in {"", ":memory:"} or path.startswith("file:"):
         return
-    # Where this fails, SQLite fails next, and its error is the one that is mapped.
+    # O_EXCL: a file that is there must not be opened here, for closing it would drop every lock that this process holds
+    # on it (https://sqlite.org/howtocorrupt.html §2.2), and the next process to close the database would delete the WAL
+    # under us. Where this fails otherwise, SQLite fails next, and its error is the one that is mapped.
     with suppress(OSError):
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE))
 
 
 def _set_pragmas(dbapi_connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

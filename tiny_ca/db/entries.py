@@ -126,6 +126,7 @@ class CRLEntry:
     number: int
     this_update: datetime
     next_update: datetime
+    revocation_count: int = 0
     der: bytes = field(repr=False)
     created_at: datetime
 
@@ -151,11 +152,12 @@ class RevokedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLSnapshot:
-    """What the CRL with this number must say. ``this_update`` is in whole seconds, as X.509 writes it."""
+    """What the CRL with this number must say, and how many revocations that covers; ``this_update`` in whole seconds."""
 
     issuer_id: str
     number: int
     this_update: datetime
+    revocation_count: int
     revoked: tuple[RevokedRow, ...]
 
 

@@ -160,6 +160,7 @@ class IssuerRecord(Base):
     """One CA. ``private_key_pem`` is encrypted PKCS#8, NULL once the key is offline.
 
     ``crl_number`` and ``crl_this_update`` are the last ones given out, whether or not that CRL was ever published.
+    ``revocation_count`` grows with each revocation: a CRL that says less is due, whatever anybody's clock says.
     """
 
     __tablename__ = "issuers"
@@ -175,6 +176,7 @@ class IssuerRecord(Base):
     created_at: Mapped[datetime] = mapped_column(default=_utc_now)
     crl_number: Mapped[int] = mapped_column(BigInteger, default=0)
     crl_this_update: Mapped[datetime | None]
+    revocation_count: Mapped[int] = mapped_column(BigInteger, default=0)
 
     # At most one default, whoever else is setting one: two replicas on an empty database cannot both win.
     __table_args__ = (
@@ -192,7 +194,7 @@ class IssuerRecord(Base):
 
 
 class CRLRecord(Base):
-    """One published CRL."""
+    """One published CRL; ``revocation_count`` is the issuer's when its list was read."""
 
     __tablename__ = "crls"
 
@@ -200,6 +202,7 @@ class CRLRecord(Base):
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     this_update: Mapped[datetime]
     next_update: Mapped[datetime]
+    revocation_count: Mapped[int] = mapped_column(BigInteger, default=0)
     der: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=_utc_now)
 

@@ -85,7 +85,7 @@ async def test_a_crl_is_renewed_at_a_third_of_its_life(ca: OpenCA) -> None:
     ca.clock.forward(timedelta(hours=7, minutes=59))
     assert await crls.refresh() == 0
     ca.clock.forward(timedelta(minutes=2))
-    assert await crls.refresh() == len(ca.issuers.all)
+    assert await crls.refresh() == len(ca.issuers.signing)
 
 
 async def test_an_expired_crl_is_replaced_when_asked_for(ca: OpenCA) -> None:

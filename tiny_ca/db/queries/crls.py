@@ -62,13 +62,13 @@ def begin_crl(session: Session, issuer_id: str, *, now: datetime) -> CRLSnapshot
                 (IssuerRecord.crl_this_update > whole_second, IssuerRecord.crl_this_update), else_=whole_second
             ),
         )
-        .returning(IssuerRecord.crl_number, IssuerRecord.crl_this_update)
+        .returning(IssuerRecord.crl_number, IssuerRecord.crl_this_update, IssuerRecord.revocation_count)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if allotted is None:
         message = f"there is no issuer {issuer_id!r}"
         raise NotFound(message)
-    number, this_update = allotted
+    number, this_update, revocation_count = allotted
 
     # 2. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
     conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
@@ -79,6 +79,7 @@ def begin_crl(session: Session, issuer_id: str, *, now: datetime) -> CRLSnapshot
         issuer_id=issuer_id,
         number=number,
         this_update=this_update or whole_second,
+        revocation_count=revocation_count,
         revoked=tuple(_revoked(session, conditions)),
     )
 

@@ -9,7 +9,7 @@ from sqlalchemy import or_, select, update
 
 from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus, RevokeStatus
-from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.models import CertificateRecord, IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.exc import CertNotFound, Conflict, Invalid
 from tiny_ca.models.revocation import reason_code, reason_name
@@ -154,5 +154,13 @@ def _locked(session: Session, serial: int) -> CertificateRecord:
 
 def _acted(session: Session, record: CertificateRecord, audit: AuditEntry | None) -> CertificateRecord:
     session.flush()
+    # In the revocation's own transaction: from its commit on, every older CRL is known to say too little. This lock
+    # also makes a CRL that is beginning wait for this commit.
+    session.execute(
+        update(IssuerRecord)
+        .where(IssuerRecord.id == record.issuer_id)
+        .values(revocation_count=IssuerRecord.revocation_count + 1)
+        .execution_options(synchronize_session=False)
+    )
     insert_audit(session, [] if audit is None else [audit])
     return record
