@@ -113,9 +113,15 @@ def _where(settings: Settings) -> None:
     folder = settings.data_dir
     shown = "TINY_CA_DATABASE_URL" if settings.database_url else str(folder / "tiny-ca.db")
     _output.print(f"  database         {shown}", markup=False)
-    for name, file in (("key passphrase", PASSPHRASE_FILE), ("admin token", ADMIN_TOKEN_FILE)):
-        if (folder / file).exists():
-            _output.print(f"  {name:<16} {folder / file}", markup=False)
+    for name, file, given in (
+        ("key passphrase", PASSPHRASE_FILE, settings.key_passphrase or settings.key_passphrase_file),
+        ("admin token", ADMIN_TOKEN_FILE, settings.admin_token or settings.admin_token_file),
+    ):
+        if given:
+            where = "as it was set"
+        else:
+            where = str(folder / file) if (folder / file).exists() else "known by its hash only; set one to change it"
+        _output.print(f"  {name:<16} {where}", markup=False)
 
 
 def _announce(settings: Settings) -> None:
@@ -129,7 +135,7 @@ def _announce(settings: Settings) -> None:
     _output.print(f"  CA certificates  {url}/ca.pem", markup=False)
     _output.print(f"  CRL              {url}/crl.pem", markup=False)
     _output.print(f"  API              {url}/docs", markup=False)
-    if token.exists():
+    if token.exists() and not (settings.admin_token or settings.admin_token_file):
         _output.print(
             "\nA key and a certificate for app.example.org, for a day:\n\n"
             f'  curl -fsS -H "Authorization: Bearer $(cat {token})" -H "Accept: application/pem-certificate-chain" \\\n'

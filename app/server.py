@@ -17,6 +17,7 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app, open_ca
 from app.settings import Settings, SettingsError
 
@@ -141,7 +142,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         "proxy_headers": False,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedHttpProtocol,
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "timeout_keep_alive": 30,
         "ssl_certfile": settings.tls_cert,

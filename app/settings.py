@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -17,7 +18,8 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.net import is_loopback
+from app.net import is_loopback, is_unspecified
+from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
 from tiny_ca.db.engine import async_url
 from tiny_ca.exc import Invalid
@@ -108,10 +110,12 @@ class Settings(BaseSettings):
     def _public_url_is_http(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        # It goes into every certificate: it must be what a SAN's URI must be.
+        checked = str(_or_value_error(lambda text: uri(text, field="public_url"), value))
+        parts = urlsplit(checked)
+        if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
             raise ValueError(f"{value!r} is no URL such as http://ca.example.org")
-        return value.rstrip("/")
+        return checked.rstrip("/")
 
     @field_validator("admin_token")
     @classmethod
@@ -152,7 +156,9 @@ class Settings(BaseSettings):
         if self.public_url:
             return self.public_url
         scheme = "https" if self.tls_cert else "http"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # Who listens everywhere is found nowhere by that address.
+        name = gethostname() if is_unspecified(self.host) else self.host
+        host = f"[{name}]" if ":" in name else name
         return f"{scheme}://{host}:{self.port}"
 
     @property

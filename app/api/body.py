@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import json
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from tiny_ca.exc import Malformed
 
 __all__ = ["field_of_json", "is_raw_csr", "json_body", "parse_json"]
 
+_JSON_TYPES: Final = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -37,9 +39,20 @@ async def json_body(request: Request, model: type[_Model]) -> _Model:
 def parse_json(body: bytes, model: type[_Model]) -> _Model:
     """Read JSON as a model; see ``json_body``."""
     try:
-        return model.model_validate_json(body)
+        read = model.model_validate_json(body)
+        json.loads(body, object_pairs_hook=_without_repeats)
     except ValidationError as error:
         raise _explained(error.errors(include_url=False, include_context=False, include_input=False), model) from None
+    return read
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that comes twice: parsers disagree which one counts (RFC 8259 §4)."""
+    names = [name for name, _ in pairs]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InvalidFields(((repeated[:80], "comes twice; send it once"),))
+    return dict(pairs)
 
 
 def field_of_json(body: bytes, name: str) -> bool:
@@ -57,7 +70,7 @@ def field_of_json(body: bytes, name: str) -> bool:
     except ValueError as error:
         raise Malformed(f"the body is no JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidFields((("body", f"must be a JSON object, not {type(value).__name__}"),))
+        raise InvalidFields((("body", f"must be a JSON object, not {_JSON_TYPES.get(type(value), 'null')}"),))
     return name in value
 
 

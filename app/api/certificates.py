@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from cryptography import x509
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import field_of_json, is_raw_csr, json_body, parse_json
@@ -21,6 +21,7 @@ from app.api.schemas import (
     CertificateAnswer,
     CertificatePage,
     CertificateTypeName,
+    Instant,
     IssueFromConfig,
     IssueFromCSR,
     Lifetime,
@@ -44,6 +45,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1/certificates", tags=["certificates"], responses=PROBLEMS)
 
 _RAW_FORMS: Final = (CHAIN, DER, JSON)
+_PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"  # a database may hold no NUL, and no name has control characters
 _SERIAL: Final = re.compile(r"0*[0-9a-f]{1,40}")  # RFC 5280 §4.1.2.2: at most 20 octets
 
 
@@ -65,26 +67,36 @@ class _ListQuery(BaseModel):
 
     status: CertificateStatus | None = None
     key_type: CertificateTypeName | None = None
-    common_name: Annotated[str | None, Field(max_length=255)] = None
-    san: Annotated[str | None, Field(max_length=2048)] = None
-    profile: Annotated[str | None, Field(max_length=64)] = None
-    issuer_id: Annotated[str | None, Field(max_length=64)] = None
-    requester: Annotated[str | None, Field(max_length=255)] = None
-    expires_before: AwareDatetime | None = None
-    expires_after: AwareDatetime | None = None
+    common_name: Annotated[str | None, Field(max_length=255, pattern=_PLAIN)] = None
+    san: Annotated[str | None, Field(max_length=2048, pattern=_PLAIN)] = None
+    profile: Annotated[str | None, Field(max_length=64, pattern=_PLAIN)] = None
+    issuer_id: Annotated[str | None, Field(max_length=64, pattern=_PLAIN)] = None
+    requester: Annotated[str | None, Field(max_length=255, pattern=_PLAIN)] = None
+    expires_before: Instant | None = None
+    expires_after: Instant | None = None
     spki_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(max_length=64)] = None
 
 
-def _no_query(request: Request) -> None:
+async def _no_query(request: Request) -> None:
     """Refuse any query parameter, where none is known: ``?reason=keyCompromise`` must not revoke without a reason."""
     if request.query_params:
         name = min(request.query_params)
         raise Invalid(f"{name[:80]!r} is no query parameter of this request; it takes none", field=name[:80])
 
 
+async def _no_repeats(request: Request) -> None:
+    """Refuse a query parameter that comes twice, for it cannot be told which one was meant."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise Invalid(f"the query parameter {repeated[:80]!r} comes twice; send it once", field=repeated[:80])
+
+
+# Coroutines, for FastAPI gives every plain function a thread hop.
 _NO_QUERY: Final = [Depends(_no_query)]
+_NO_REPEATS: Final = [Depends(_no_repeats)]
 Serial = Annotated[str, Path(description="Hex; colons and upper case are accepted.", max_length=128)]
 
 
@@ -94,6 +106,7 @@ Serial = Annotated[str, Path(description="Hex; colons and upper case are accepte
     response_model=CertificateAnswer,
     summary="Issue a certificate, from a CSR or from a config",
     openapi_extra=ISSUE_BODY,
+    dependencies=_NO_REPEATS,
 )
 async def issue(request: Request, service: Running, caller: Called, query: Annotated[_IssueQuery, Query()]) -> Response:
     """A CSR as the body itself (PEM or DER), a CSR in JSON, or what the certificate shall say in JSON."""
@@ -117,7 +130,7 @@ async def issue(request: Request, service: Running, caller: Called, query: Annot
     return _issued(form, issued, private_key)
 
 
-@router.get("", response_model=CertificatePage, summary="List certificates, newest first")
+@router.get("", response_model=CertificatePage, summary="List certificates, newest first", dependencies=_NO_REPEATS)
 async def list_certificates(service: Running, caller: Called, query: Annotated[_ListQuery, Query()]) -> Response:
     """One page of what matches; ``next_cursor`` asks for the next, and costs the same however deep."""
     wanted = CertificateFilter(**query.model_dump(exclude={"limit", "cursor"}))

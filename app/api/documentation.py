@@ -26,6 +26,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     404: _problem("It does not exist."),
     405: _problem("The method is not allowed here."),
     406: _problem("No form of the answer is one that Accept takes."),
+    408: _problem("The body did not come in time."),
     409: _problem("The present state does not allow it."),
     413: _problem("The body is larger than is taken."),
     422: _problem("A field is wrong, or the CSR is unfit whoever asks."),

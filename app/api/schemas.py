@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
@@ -23,6 +33,7 @@ __all__ = [
     "CertificateAnswer",
     "CertificatePage",
     "CertificateView",
+    "Instant",
     "IssueFromCSR",
     "IssueFromConfig",
     "KeyWish",
@@ -33,6 +44,7 @@ __all__ = [
     "rfc3339",
 ]
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 _MAX_NAMES_SENT = 1000  # past this the list is not even read; the limit of a certificate is told by the names' own room
 
 
@@ -53,6 +65,16 @@ def _lifetime(value: object) -> object:
         raise ValueError(error.message) from None
 
 
+def _instant(value: object) -> datetime:
+    """Read RFC 3339 and nothing else: a bare number would be taken for seconds since 1970."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("write a moment as in 2026-11-23T12:00:00Z (RFC 3339)")
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{value} is no moment of any calendar: {error}") from None
+
+
 def _certificate_type(value: object) -> CertType:
     for kind in CertType:
         if isinstance(value, str) and value.upper() in {kind.value, kind.name}:
@@ -65,6 +87,7 @@ Lifetime = Annotated[
     BeforeValidator(_lifetime, json_schema_input_type=str),
     Field(description="A number with s, m, h, d or w.", examples=["24h"]),
 ]
+Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=datetime)]
 CertificateTypeName = Annotated[
     CertType, BeforeValidator(_certificate_type, json_schema_input_type=Literal["USR", "SVC", "DEV", "INT"])
 ]
@@ -82,7 +105,7 @@ class _CommonWish(_Request):
     issuer_id: str | None = Field(default=None, min_length=1, max_length=64)
     lifetime: Lifetime | None = None
     days_valid: int | None = Field(default=None, ge=1, le=3_650_000)
-    valid_from: AwareDatetime | None = None
+    valid_from: Instant | None = None
     serial_type: CertificateTypeName | None = None
     san_dns: Names | None = Field(default=None, examples=[["app.example.org"]])
     san_ip: Names | None = Field(default=None, examples=[["10.1.2.3"]])
@@ -127,21 +150,36 @@ class IssueFromCSR(_CommonWish):
     csr: str = Field(max_length=65536, examples=["-----BEGIN CERTIFICATE REQUEST-----\n…"])
 
 
+_RSA_SIZES = (2048, 3072, 4096, 8192)
+
+
 class KeyWish(_Request):
     """The key to be made: RSA with ``size``, EC with ``curve``, ML-DSA with ``parameter_set``, or Ed25519."""
 
     algorithm: Literal["rsa", "ec", "ed25519", "mldsa"]
-    size: Literal[2048, 3072, 4096, 8192] | None = None
+    size: int | None = Field(default=None, json_schema_extra={"enum": list(_RSA_SIZES)})
     curve: Literal["P-256", "P-384", "P-521"] | None = None
     parameter_set: Literal["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"] | None = None
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_made(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if info.data.get("algorithm") == "rsa" and value is not None and value not in _RSA_SIZES:
+            raise ValueError(f"RSA keys of {value} bits are not made; sizes are {', '.join(map(str, _RSA_SIZES))}")
+        return value
 
     @model_validator(mode="after")
     def _detail_fits(self) -> Self:
         details = {"rsa": "size", "ec": "curve", "mldsa": "parameter_set"}
         for algorithm, detail in details.items():
             if algorithm != self.algorithm and getattr(self, detail) is not None:
-                raise ValueError(f"{detail} belongs to {algorithm} keys, not to {self.algorithm}")
+                raise ValueError(f"{detail} belongs to {algorithm} keys; {self._wants()}")
         return self
+
+    def _wants(self) -> str:
+        details = {"rsa": "size", "ec": "curve", "mldsa": "parameter_set"}
+        detail = details.get(self.algorithm)
+        return f"{self.algorithm} keys take {detail}" if detail else f"{self.algorithm} keys take nothing else"
 
     def spec(self) -> KeySpec:
         """The kind of key, with what is usual where no detail was given."""
@@ -175,6 +213,8 @@ class IssueFromConfig(_CommonWish):
     def _one_key(self) -> Self:
         if self.key is not None and self.key_size is not None:
             raise ValueError("give key or key_size, not both")
+        if self.is_server_cert is False and self.is_client_cert is False:
+            raise ValueError("is_server_cert and is_client_cert are both false: such a certificate is for nothing")
         return self
 
     def request(self) -> CertificateRequest:
@@ -210,13 +250,15 @@ class IssueFromConfig(_CommonWish):
         return "client"
 
     def _usages(self) -> tuple[ObjectIdentifier, ...] | None:
-        if self.is_server_cert is None and self.is_client_cert is None:
+        server, client = self.is_server_cert, self.is_client_cert
+        if server is None and client is None:
             return None
+        # One of them said no, and the other said nothing: then it is the other one.
         asked = (
-            (self.is_server_cert, ExtendedKeyUsageOID.SERVER_AUTH),
-            (self.is_client_cert, ExtendedKeyUsageOID.CLIENT_AUTH),
+            (server or (server is None and client is False), ExtendedKeyUsageOID.SERVER_AUTH),
+            (client or (client is None and server is False), ExtendedKeyUsageOID.CLIENT_AUTH),
         )
-        return tuple(usage for wanted, usage in asked if wanted) or None
+        return tuple(usage for wanted, usage in asked if wanted)
 
     def _key_spec(self) -> KeySpec:
         if self.key is not None:

@@ -72,7 +72,7 @@ def test_a_slash_too_many(api: httpx.Client, path: str) -> None:
         ("GET", f"{CERTIFICATES}/1/revoke", {"POST"}),
         ("DELETE", f"{CERTIFICATES}/1/status", {"GET"}),
         ("POST", "/ca.pem", {"GET", "HEAD"}),
-        ("DELETE", "/healthz", {"GET"}),
+        ("DELETE", "/healthz", {"GET", "HEAD"}),
         ("TRACE", CERTIFICATES, {"GET", "POST"}),
     ],
 )

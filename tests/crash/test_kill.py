@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,3 +135,25 @@ def test_a_kill_during_the_first_start_leaves_nothing_half_made(tmp_path: Path) 
 
 def _number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_an_onlooker_costs_no_certificate(tmp_path: Path) -> None:
+    """Another process opens and closes the database while it is served from; what is answered after that is durable.
+
+    POSIX drops all locks of a process on a file when it closes any descriptor of it: a service that lost its locks so
+    would have its WAL deleted by the onlooker, and go on writing into nothing.
+    """
+    csr = make_csr(tmp_path)
+    service = RunningService(tmp_path)
+    service.start()
+    with ThreadPoolExecutor(20) as pool, service.client() as client:  # so many connections to the database
+        list(pool.map(lambda _: client.post(CERTIFICATES, content=csr), range(20)))
+        list(pool.map(lambda _: client.get(CERTIFICATES), range(20)))
+    look = "import sqlite3; sqlite3.connect('data/tiny-ca.db').execute('select count(*) from certificates').fetchone()"
+    subprocess.run([sys.executable, "-c", look], cwd=tmp_path, check=True, capture_output=True)
+    assert (service.data / "tiny-ca.db-wal").exists()
+    with service.client() as client:
+        headers = {"Accept": "application/pkix-cert"}
+        received = [client.post(CERTIFICATES, content=csr, headers=headers).content for _ in range(5)]
+    service.kill()
+    assert _unrecorded(service.data / "tiny-ca.db", received) == []

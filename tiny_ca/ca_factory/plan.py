@@ -7,6 +7,7 @@ Nothing here touches a private key. A Plan is complete: ``factory`` only encodes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length_bound
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
-from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, email_address, host_name
+from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
@@ -31,6 +32,9 @@ __all__ = ["Plan", "check", "plan"]
 
 # RFC 5280 §4.1.2.5: UTCTime begins here, and GeneralizedTime is for the years after it.
 _FIRST: Final = datetime(1950, 1, 1, tzinfo=UTC)
+
+
+_BLANK = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,12 +259,25 @@ def _check_subject(case: _Case) -> None:
 
 
 def _check_common_name(case: _Case) -> None:
-    if not case.profile.host_common_name:
-        return
     for name in case.common_names:
-        if host_name(name) is None:
-            message = f"under profile {case.profile.name!r} a common name is a DNS name or an address, not {name!r}"
+        if host_name(name) is not None:
+            continue
+        # What looks like a host and is none passes by every pattern, and some TLS client takes it for one all the same.
+        looks_like_a_host = not _BLANK.search(name) and ("." in name or "*" in name)
+        if case.profile.host_common_name or (case.profile.serves_tls and looks_like_a_host):
+            why = _why_no_host(name)
+            message = f"under profile {case.profile.name!r} a common name is a DNS name or an address: {why}"
             raise Forbidden(message, rule="common_name", value=name)
+        if "*" in name:
+            dns_name(name, field="common_name")
+
+
+def _why_no_host(name: str) -> str:
+    try:
+        dns_name(name, field="common_name")
+    except Invalid as error:
+        return error.message
+    return f"{name!r} is neither"
 
 
 def _check_has_names(case: _Case) -> None:

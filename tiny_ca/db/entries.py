@@ -152,7 +152,7 @@ class RevokedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLSnapshot:
-    """What the CRL with this number must say, and how many revocations that covers; ``this_update`` in whole seconds."""
+    """What the CRL with this number must say, and how many revocations it covers; ``this_update`` in whole seconds."""
 
     issuer_id: str
     number: int

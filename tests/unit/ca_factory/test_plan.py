@@ -193,9 +193,13 @@ class TestExtensions:
 class TestNames:
     @pytest.mark.parametrize("name", ["a b", "*.com", "a.*.b.example", "*", "under_score.example", "alice@example.org"])
     def test_host_common_name(self, name: str) -> None:
-        """Where a profile wants hosts, a common name that is none is refused."""
+        """Where a profile wants hosts, a common name that is none is refused; a broken wildcard is refused everywhere."""
         assert ("common_name", name) == refusal(ask(name))
-        make_plan(ask(name, dns=()), profile=CLIENT)
+        if "*" in name:
+            with pytest.raises(Invalid, match="no valid wildcard"):
+                make_plan(ask(name, dns=()), profile=CLIENT)
+        else:
+            make_plan(ask(name, dns=()), profile=CLIENT)
 
     @pytest.mark.parametrize("name", ["App.Example.org", "192.0.2.7", "2001:db8::7", "*.example.org"])
     def test_host_common_name_joins_the_san(self, name: str) -> None:
