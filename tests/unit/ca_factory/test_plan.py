@@ -193,7 +193,7 @@ class TestExtensions:
 class TestNames:
     @pytest.mark.parametrize("name", ["a b", "*.com", "a.*.b.example", "*", "under_score.example", "alice@example.org"])
     def test_host_common_name(self, name: str) -> None:
-        """Where a profile wants hosts, a common name that is none is refused; a broken wildcard is refused everywhere."""
+        """Where a profile wants hosts, a common name that is none is refused; a broken wildcard is everywhere."""
         assert ("common_name", name) == refusal(ask(name))
         if "*" in name:
             with pytest.raises(Invalid, match="no valid wildcard"):
