@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import database
-from app.api import certificates, health, public
+from app.api import certificates, docs, health, public
 from app.api.documentation import SCHEMAS
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
 from app.dependencies import Service
@@ -63,11 +63,13 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         version="1",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would follow the caller's Host
     )
-    for router in (certificates.router, public.router, health.router):
+    for router in (certificates.router, public.router, health.router, docs.router):
         app.include_router(router)
+    app.mount(docs.STATIC_PATH, docs.static_files())
     add_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the outermost

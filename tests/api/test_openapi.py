@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +122,14 @@ def test_an_answer_has_what_is_described(api: httpx.Client, document: dict[str, 
 
 
 def test_docs(anybody: httpx.Client) -> None:
-    """``/docs`` shows it."""
-    response = anybody.get("/docs")
-    assert (response.status_code, "/openapi.json" in response.text) == (200, True)
+    """``/docs`` shows it, and everything that the page loads comes from this service."""
+    page = anybody.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 3
+    for path in loaded:
+        assert path.startswith("/")
+        assert anybody.get(path).status_code == 200
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert anybody.get("/docs/static/../../../etc/passwd").status_code == 404
+    assert anybody.get("/docs/static/%2e%2e/%2e%2e/core.py").status_code == 404
