@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from socket import gethostname
@@ -22,9 +21,9 @@ from app.net import is_loopback, is_unspecified
 from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
 from tiny_ca.db.engine import async_url
-from tiny_ca.exc import Invalid
+from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
-from tiny_ca.utils.duration import format_duration, parse_duration
+from tiny_ca.utils.duration import format_duration
 
 __all__ = ["Settings", "SettingsError", "load_settings"]
 
@@ -38,23 +37,10 @@ class SettingsError(Exception):
     """A setting is wrong; each line of the text names one."""
 
 
-def _duration(value: object) -> object:
-    return _or_value_error(lambda text: parse_duration(text, field="lifetime"), value)
-
-
 def _key(value: object) -> object:
-    return _or_value_error(parse_key_spec, value)
+    return or_value_error(parse_key_spec, value) if isinstance(value, str) else value
 
 
-def _or_value_error(parse: Callable[[str], object], value: object) -> object:
-    """Pydantic adds the setting's name to a ValueError, and only to that."""
-    try:
-        return parse(value) if isinstance(value, str) else value
-    except Invalid as error:
-        raise ValueError(error.message) from None
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Key = Annotated[KeySpec, NoDecode, BeforeValidator(_key)]  # NoDecode: it is not written as JSON
 
 
@@ -82,7 +68,7 @@ class Settings(BaseSettings):
     root_key: Key = KeySpec.ec("P-256")
     issuer_key: Key = KeySpec.ec("P-256")
     profiles_file: Path | None = None
-    crl_lifetime: Duration = timedelta(hours=24)
+    crl_lifetime: Lifetime = timedelta(hours=24)
     public_max_age: int = Field(default=60, ge=0, le=86400)
 
     issue_batch: int = Field(default=256, ge=1, le=1000)
@@ -102,7 +88,7 @@ class Settings(BaseSettings):
     @classmethod
     def _database_is_known(cls, value: str | None) -> str | None:
         if value is not None:
-            _or_value_error(async_url, value)
+            or_value_error(async_url, value)
         return value
 
     @field_validator("public_url")
@@ -111,7 +97,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         # It goes into every certificate: it must be what a SAN's URI must be.
-        checked = str(_or_value_error(lambda text: uri(text, field="public_url"), value))
+        checked = or_value_error(uri, value, field="public_url")
         parts = urlsplit(checked)
         if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
             raise ValueError(f"{value!r} is no URL such as http://ca.example.org")

@@ -20,11 +20,9 @@ from app.api.negotiation import choose
 from app.api.schemas import (
     CertificateAnswer,
     CertificatePage,
-    CertificateTypeName,
     Instant,
     IssueFromConfig,
     IssueFromCSR,
-    Lifetime,
     RevokeRequest,
     StatusAnswer,
     rfc3339,
@@ -38,6 +36,7 @@ from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateFilter
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.exc import Invalid
+from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.revocation import reason_from_name, reason_name
 
 __all__ = ["router"]

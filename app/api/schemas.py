@@ -23,11 +23,9 @@ from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.subject import checked_subject
-from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus
-from tiny_ca.exc import Invalid
+from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.key_spec import KeySpec
-from tiny_ca.utils.duration import parse_duration
 
 __all__ = [
     "CertificateAnswer",
@@ -56,15 +54,6 @@ def rfc3339(moment: datetime) -> str:
 Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 
 
-def _lifetime(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError('write a lifetime as text, such as "24h"')  # noqa: TRY004  # pydantic takes ValueError
-    try:
-        return parse_duration(value, field="lifetime")
-    except Invalid as error:
-        raise ValueError(error.message) from None
-
-
 def _instant(value: object) -> datetime:
     """Read RFC 3339 and nothing else: a bare number would be taken for seconds since 1970."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
@@ -75,22 +64,7 @@ def _instant(value: object) -> datetime:
         raise ValueError(f"{value} is no moment of any calendar: {error}") from None
 
 
-def _certificate_type(value: object) -> CertType:
-    for kind in CertType:
-        if isinstance(value, str) and value.upper() in {kind.value, kind.name}:
-            return kind
-    raise ValueError(f"one of {', '.join(kind.value for kind in CertType)}")
-
-
-Lifetime = Annotated[
-    timedelta,
-    BeforeValidator(_lifetime, json_schema_input_type=str),
-    Field(description="A number with s, m, h, d or w.", examples=["24h"]),
-]
 Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=datetime)]
-CertificateTypeName = Annotated[
-    CertType, BeforeValidator(_certificate_type, json_schema_input_type=Literal["USR", "SVC", "DEV", "INT"])
-]
 Name = Annotated[str, Field(max_length=2048)]
 Names = Annotated[list[Name], Field(max_length=_MAX_NAMES_SENT)]
 

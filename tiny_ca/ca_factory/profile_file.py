@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,13 +26,11 @@ from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, MIN_LIFETIME, SUBJECT_ATTRIBUTES, KeyConstraint, Profile
 from tiny_ca.const import CertType
 from tiny_ca.exc import Invalid
+from tiny_ca.models.fields import CertificateTypeName, Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
-from tiny_ca.utils.duration import format_duration, parse_duration
+from tiny_ca.utils.duration import format_duration
 
 __all__ = ["parse_key_constraint", "parse_key_spec", "parse_profiles"]
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _EKUS: Final = {
@@ -49,26 +47,12 @@ _KeyUsage = Literal[
 ]  # fmt: skip
 
 
-def _lifetime(value: object) -> timedelta:
-    if not isinstance(value, str):
-        raise ValueError('write a lifetime as text, such as "24h"')  # noqa: TRY004  # pydantic takes ValueError
-    return _or_value_error(parse_duration, value, field="lifetime")
-
-
-def _backdate(value: object) -> timedelta:
-    return timedelta(0) if value == "0s" else _lifetime(value)
+def _backdate(value: object) -> object:
+    return timedelta(0) if value == "0s" else value  # the one duration that may be none
 
 
 def _key(value: object) -> KeyConstraint:
-    return _or_value_error(parse_key_constraint, str(value))
-
-
-def _or_value_error(parse: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Pydantic adds the place to a ValueError, and only to that."""
-    try:
-        return parse(*args, **kwargs)
-    except Invalid as error:
-        raise ValueError(error.message) from None
+    return or_value_error(parse_key_constraint, str(value))
 
 
 def _eku(value: object) -> ObjectIdentifier:
@@ -84,15 +68,7 @@ def _eku(value: object) -> ObjectIdentifier:
     return oid
 
 
-def _certificate_type(value: object) -> CertType:
-    for kind in CertType:
-        if value in (kind.value, kind.name, kind.name.lower()):
-            return kind
-    raise ValueError(f"{value!r} is none of {', '.join(kind.name.lower() for kind in CertType)}")
-
-
-Lifetime = Annotated[timedelta, BeforeValidator(_lifetime)]
-Backdate = Annotated[timedelta, BeforeValidator(_backdate)]
+Backdate = Annotated[Lifetime, BeforeValidator(_backdate)]
 Usage = Annotated[ObjectIdentifier, BeforeValidator(_eku)]
 Key = Annotated[KeyConstraint, BeforeValidator(_key)]
 
@@ -107,7 +83,7 @@ class _ProfileTable(BaseModel):
     max_lifetime: Lifetime | None = None
     min_lifetime: Lifetime | None = None
     backdate: Backdate | None = None
-    certificate_type: Annotated[CertType, BeforeValidator(_certificate_type)] | None = None
+    certificate_type: CertificateTypeName | None = None
     keys: list[Key] | None = Field(default=None, min_length=1)
     key_usage: list[_KeyUsage] | None = Field(default=None, min_length=1)
     extended_key_usage: list[Usage] | None = None
