@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.services.publication import PEM, PublicFile, bundle, der_file
@@ -32,7 +33,7 @@ from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.const import CertType
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry, IssuerEntry
-from tiny_ca.db.models import IssuerRecord
+from tiny_ca.db.models import CertificateRecord, IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.issuers import insert_issuers, list_issuers
@@ -56,6 +57,7 @@ class IssuerStore:
         self._known: dict[str, tuple[x509.Certificate, ...]] = {}
         self._default_id: str | None = None
         self._disabled: frozenset[str] = frozenset()
+        self._revoked: frozenset[str] = frozenset()
         self._bundles: dict[str, PublicFile] = {}
         self._files: dict[str, PublicFile] = {}
         self._roots = PublicFile.of(b"", PEM, datetime.fromtimestamp(0, UTC))
@@ -145,9 +147,11 @@ class IssuerStore:
         NotFound
             There is none.
         Conflict
-            It is disabled, or its key is not here.
+            It is disabled, its key is not here, or it or a CA above it is revoked: nobody would believe what it signs.
         """
         issuer = self.get(issuer_id)
+        if any(str(certificate.serial_number) in self._revoked for certificate in self.known(issuer_id)):
+            raise Conflict(f"issuer {issuer_id}, or a CA above it, is revoked")
         if issuer_id in self._disabled:
             raise Conflict(f"issuer {issuer_id} is disabled")
         return issuer
@@ -166,6 +170,10 @@ class IssuerStore:
         except Conflict:
             return
 
+    async def load_revoked(self) -> None:
+        """Learn which CAs are revoked."""
+        self._revoked = await self._db.read(_revoked_cas)
+
     async def load(self, passphrase: str) -> None:
         """Load every CA of the database, and decrypt the keys that are there.
 
@@ -178,10 +186,21 @@ class IssuerStore:
         self._known = _chains(records)
         self._issuers = await asyncio.to_thread(_open, records, self._known, passphrase, self._public_url)
         self._disabled = frozenset(record.id for record in records if not record.enabled)
+        await self.load_revoked()
         self._default_id = next((record.id for record in records if record.is_default), None)
         self._bundles = {identifier: bundle(chain) for identifier, chain in self._known.items()}
         self._files = {identifier: der_file(chain[0]) for identifier, chain in self._known.items()}
         self._roots = bundle({issuer_id(chain[-1]): chain[-1] for chain in self._known.values()}.values())
+
+
+def _revoked_cas(session: Session) -> frozenset[str]:
+    return frozenset(
+        session.scalars(
+            select(CertificateRecord.serial_number).where(
+                CertificateRecord.key_type == CertType.CA.value, CertificateRecord.revocation_date.is_not(None)
+            )
+        )
+    )
 
 
 def issuer_urls(public_url: str, identifier: str) -> IssuerUrls:

@@ -190,6 +190,8 @@ class LifecycleService:
         except Conflict as error:
             await self._refused(audit, error)
             raise
+        if record.key_type == CertType.CA.value:
+            await self._issuers.load_revoked()
         if record.revocation_reason != found.revocation_reason:
             self._metrics.revoked.labels(reason.value).inc()
         # Also where nothing changed: the first try may have ended between its commit and its CRL.
