@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
 
 from app.logs import configure_logging
-from app.main import open_ca
+from app.main import prepare_ca
 from app.server import serve as run_server
 from app.services.secrets import ADMIN_TOKEN_FILE, PASSPHRASE_FILE
 from app.settings import Settings, SettingsError, load_settings
@@ -18,6 +19,7 @@ from tiny_ca.exc import TinyCAError
 
 __all__ = ["main"]
 
+_T = TypeVar("_T")
 _WRONG_SETTINGS: Final = 2
 _FAILED: Final = 1
 
@@ -68,19 +70,13 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
 def init(data_dir: DataDir = None, public_url: PublicUrl = None) -> None:
     """Make the database, the CA and the admin token, without serving; again, it changes nothing."""
     settings = _settings(data_dir=data_dir, public_url=public_url)
-    _guarded(lambda: asyncio.run(_open_and_close(settings)))
+    _guarded(lambda: asyncio.run(prepare_ca(settings)))
     _where(settings)
 
 
 def main() -> None:
     """The console script."""
     cli()
-
-
-async def _open_and_close(settings: Settings) -> int:
-    db, _ = await open_ca(settings)
-    await db.aclose()
-    return 0
 
 
 def _settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check each of them
@@ -92,15 +88,15 @@ def _settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check e
     return settings
 
 
-def _guarded(run: Any) -> int:  # noqa: ANN401
+def _guarded(run: Callable[[], _T]) -> _T:
     try:
-        return int(run())
+        return run()
     except SettingsError as error:
         raise _stop(str(error), _WRONG_SETTINGS) from None
     except TinyCAError as error:
         raise _stop(error.message, _FAILED) from None
-    except KeyboardInterrupt:
-        return 0
+    except KeyboardInterrupt:  # before there was a server that could have stopped in good order
+        raise typer.Exit(0) from None
 
 
 def _stop(message: str, code: int) -> typer.Exit:

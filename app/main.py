@@ -38,7 +38,7 @@ from tiny_ca.db.queries.issuers import list_issuers
 from tiny_ca.db.queries.tokens import put_token, token_by_id
 from tiny_ca.exc import Invalid
 
-__all__ = ["app_from_environment", "create_app", "open_ca"]
+__all__ = ["app_from_environment", "create_app", "open_ca", "prepare_ca"]
 
 _log = structlog.get_logger(__name__)
 _DESCRIPTION = """
@@ -109,6 +109,12 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
         await db.aclose()
         raise
     return db, issuers
+
+
+async def prepare_ca(settings: Settings) -> None:
+    """Make what a first run makes, and close it again; raises as ``open_ca``."""
+    db, _ = await open_ca(settings)
+    await db.aclose()
 
 
 async def _start(

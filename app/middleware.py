@@ -112,7 +112,7 @@ class BodyLimitMiddleware:
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
         announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced[:20]) > self._limit:
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > self._limit:
             raise self._too_large()
         parts: list[bytes] = []
         size = 0

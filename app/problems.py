@@ -19,7 +19,7 @@ from tiny_ca import exc
 __all__ = ["InvalidFields", "NotAcceptable", "Timeout", "add_problem_handlers", "problem_body", "problem_response"]
 
 _log = structlog.get_logger(__name__)
-MEDIA_TYPE: Final = "application/problem+json"
+_MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:tiny-ca:error:"
 
 
@@ -87,7 +87,7 @@ def problem_body(error: Exception, request_id: str) -> dict[str, Any]:
 def problem_response(error: Exception, request_id: str) -> JSONResponse:
     """The answer to one error, with the headers that its status asks for."""
     body = problem_body(error, request_id)
-    return JSONResponse(body, body["status"], headers=_headers(error), media_type=MEDIA_TYPE)
+    return JSONResponse(body, body["status"], headers=_headers(error), media_type=_MEDIA_TYPE)
 
 
 def _status(error: Exception) -> tuple[HTTPStatus, str]:
@@ -132,7 +132,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
-    return JSONResponse(body, status.value, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, status.value, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def _allowed(request: Request) -> list[str]:

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from app.http_protocol import BoundedHttpProtocol
-from app.main import create_app, open_ca
+from app.main import create_app, prepare_ca
 from app.settings import Settings, SettingsError
 
 __all__ = ["serve"]
@@ -91,7 +91,7 @@ async def _serve_one(app: FastAPI, server: _Server, listener: socket.socket) -> 
 
 def _serve_many(settings: Settings, listener: socket.socket, announce: Callable[[Settings], None]) -> int:
     """Worker processes share the socket and the database only; they read their settings from the environment."""
-    asyncio.run(_open_and_close(settings))  # the first run's work is done once, before any of them
+    asyncio.run(prepare_ca(settings))  # the first run's work is done once, before any of them
     os.environ.update(settings.as_environment())
     config = uvicorn.Config(
         "app.main:app_from_environment",
@@ -128,11 +128,6 @@ def _listen(settings: Settings) -> socket.socket:
         raise SettingsError(message) from error
     listener.set_inheritable(True)
     return listener
-
-
-async def _open_and_close(settings: Settings) -> None:
-    db, _ = await open_ca(settings)
-    await db.aclose()
 
 
 def _options(settings: Settings) -> dict[str, Any]:

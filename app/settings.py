@@ -25,7 +25,7 @@ from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.utils.duration import format_duration
 
-__all__ = ["Settings", "SettingsError", "load_settings"]
+__all__ = ["MIN_PASSPHRASE_LENGTH", "MIN_SECRET_LENGTH", "Settings", "SettingsError", "load_settings"]
 
 _PREFIX: Final = "TINY_CA_"
 _ENV_FILE: Final = ".env"
