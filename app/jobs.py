@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, Final
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -18,6 +20,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 __all__ = ["Job", "JobRunner", "JobState", "job_table"]
 
 _log = structlog.get_logger(__name__)
+_STOP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,14 @@ class JobRunner:
         self._metrics = metrics
         self._clock = clock
         self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._running: set[asyncio.Task[Any]] = set()
         self.states = {job.name: JobState() for job in jobs}
 
     def start(self) -> None:
         """Schedule every job."""
         for job in self._jobs:
             self._scheduler.add_job(
-                self.run,
+                self._scheduled,
                 IntervalTrigger(seconds=job.every_seconds, jitter=max(1, job.every_seconds // 10)),
                 args=[job],
                 id=job.name,
@@ -84,8 +88,11 @@ class JobRunner:
             )
         self._scheduler.start()
 
-    def stop(self) -> None:
-        """Start nothing more."""
+    async def stop(self) -> None:
+        """Start nothing more, and let what runs come to its end; what hangs is cancelled."""
+        self._scheduler.pause()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_STOP_SECONDS)
         self._scheduler.shutdown(wait=False)
 
     def failing(self) -> dict[str, str]:
@@ -95,6 +102,13 @@ class JobRunner:
             for job in self._jobs
             if self.states[job.name].failures >= job.alarm_after
         }
+
+    async def _scheduled(self, job: Job) -> None:
+        """A run that ``stop`` waits for; the scheduler's own shutdown would cut it in the middle."""
+        run = asyncio.create_task(self.run(job))
+        self._running.add(run)
+        run.add_done_callback(self._running.discard)
+        await asyncio.shield(run)
 
     async def run(self, job: Job) -> None:
         """Run one job now; its failure is logged and counted, and is not the scheduler's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -46,7 +46,11 @@ Send a CSR, get a certificate. Every answer that is not a success is a problem d
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> FastAPI:
     """The application; it opens its CA when it starts and closes it when it stops."""
     profiles = _load_profiles(settings)
     metrics = Metrics()
@@ -54,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await _start(stack, settings, profiles, metrics)
+            app.state.service = await _start(stack, settings, profiles, metrics, clock)
             yield
 
     app = FastAPI(
@@ -118,36 +122,41 @@ async def prepare_ca(settings: Settings) -> None:
 
 
 async def _start(
-    stack: AsyncExitStack, settings: Settings, profiles: Mapping[str, Profile], metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    profiles: Mapping[str, Profile],
+    metrics: Metrics,
+    clock: Callable[[], datetime],
 ) -> Service:
     db, issuers = await open_ca(settings)
     stack.push_async_callback(db.aclose)
-    crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=_now)
+    crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=clock)
     await crls.load()
+    stack.push_async_callback(crls.close)
     pipeline = IssuancePipeline(
-        db, max_batch=settings.issue_batch, max_waiting=settings.issue_queue, metrics=metrics, clock=_now
+        db, max_batch=settings.issue_batch, max_waiting=settings.issue_queue, metrics=metrics, clock=clock
     )
     pipeline.start()
     stack.push_async_callback(pipeline.close)
     lifecycle = LifecycleService(
-        db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, metrics=metrics, clock=_now
+        db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, metrics=metrics, clock=clock
     )
-    jobs = JobRunner(job_table(db, crls), metrics=metrics, clock=_now)
+    jobs = JobRunner(job_table(db, crls), metrics=metrics, clock=clock)
     jobs.start()
-    stack.callback(jobs.stop)
+    stack.push_async_callback(jobs.stop)
     readiness = Readiness(
         database=lambda: db.write(_touch),
         migrations=lambda: database.is_current(db),
         issuers=issuers,
         crls=crls,
         failed_jobs=jobs.failing,
-        clock=_now,
+        clock=clock,
     )
     _log.info("service.started", issuer=issuers.default.id, database=db.engine.dialect.name)
     return Service(
         settings=settings,
         metrics=metrics,
-        authenticator=TokenAuthenticator(db),
+        authenticator=TokenAuthenticator(db, clock),
         issuers=issuers,
         crls=crls,
         lifecycle=lifecycle,
@@ -206,7 +215,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 def _touch(session: Session) -> None:
     """Begin a transaction that could write, which a database locked by others does not let us."""
     session.execute(text("SELECT 1"))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

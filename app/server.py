@@ -24,9 +24,10 @@ from app.settings import Settings, SettingsError
 __all__ = ["serve"]
 
 # Of the ten seconds that a stop may take: until what waits for a key or a batch is given up, until connections are cut;
-# the rest is for closing what is open.
+# the rest is for closing
+# what is open: the jobs, the pipeline, the CRLs and the database have a second each.
 _GIVE_UP_SECONDS: Final = 4
-_GRACE_SECONDS: Final = 6
+_GRACE_SECONDS: Final = 5
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 

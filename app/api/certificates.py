@@ -28,7 +28,7 @@ from app.api.schemas import (
     rfc3339,
 )
 from app.api.views import CHAIN, DER, FORMS, JSON, certificate_response, certificate_view, status_of
-from app.dependencies import Called, Running
+from app.dependencies import Called, Running, Service
 from app.services.issuance import Issued
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import PrivateKey
@@ -113,20 +113,22 @@ async def issue(request: Request, service: Running, caller: Called, query: Annot
     accept = request.headers.get("accept")
     if is_raw_csr(body):
         form = choose(accept, _RAW_FORMS)
-        return _issued(form, await service.lifecycle.issue_from_csr(caller, body, _wish(query)))
+        issued = await service.lifecycle.issue_from_csr(caller, body, _wish(query))
+        return _issued(service, form, issued)
     if query.model_fields_set:
         name = min(query.model_fields_set)
         raise Invalid(f"with a JSON body, {name} belongs into the body, not into the query", field=name)
     if field_of_json(body, "csr"):
         form = choose(accept, FORMS)
         asked = parse_json(body, IssueFromCSR)
-        return _issued(form, await service.lifecycle.issue_from_csr(caller, asked.csr.encode(), asked.wish()))
+        issued = await service.lifecycle.issue_from_csr(caller, asked.csr.encode(), asked.wish())
+        return _issued(service, form, issued)
     form = choose(accept, (JSON, CHAIN))  # DER would leave no room for the key that is made
     config = parse_json(body, IssueFromConfig)
     issued, private_key = await service.lifecycle.issue_from_config(
         caller, config.request(), config.wish(), default_profile=config.default_profile
     )
-    return _issued(form, issued, private_key)
+    return _issued(service, form, issued, private_key)
 
 
 @router.get("", response_model=CertificatePage, summary="List certificates, newest first", dependencies=_NO_REPEATS)
@@ -136,7 +138,8 @@ async def list_certificates(service: Running, caller: Called, query: Annotated[_
     records = await service.lifecycle.page(caller, wanted, limit=query.limit + 1, before_id=_read_cursor(query.cursor))
     page = records[: query.limit]
     more = len(records) > query.limit
-    items = await asyncio.to_thread(lambda: [certificate_view(record, _load(record)) for record in page])
+    now = service.lifecycle.now()
+    items = await asyncio.to_thread(lambda: [certificate_view(record, _load(record), now) for record in page])
     return JSONResponse({"items": items, "next_cursor": _cursor(page[-1].id) if more else None})
 
 
@@ -145,7 +148,7 @@ async def get(request: Request, serial_number: Serial, service: Running, caller:
     """The record as JSON, or the certificate as PEM chain or DER, by ``Accept``."""
     form = choose(request.headers.get("accept"), FORMS)
     record = await service.lifecycle.get(caller, _read_serial(serial_number))
-    return certificate_response(form, record, _load(record), service.lifecycle.chain(record))
+    return _recorded(service, form, record)
 
 
 @router.get(
@@ -172,7 +175,7 @@ async def status(serial_number: Serial, service: Running, caller: Called) -> Res
 async def chain(serial_number: Serial, service: Running, caller: Called) -> Response:
     """The certificate and the intermediates above it, as a TLS server sends them."""
     record = await service.lifecycle.get(caller, _read_serial(serial_number))
-    return certificate_response(CHAIN, record, _load(record), service.lifecycle.chain(record))
+    return _recorded(service, CHAIN, record)
 
 
 @router.post(
@@ -186,10 +189,15 @@ async def revoke(request: Request, serial_number: Serial, service: Running, call
     """Again with the same reason changes nothing and answers 200."""
     asked = await json_body(request, RevokeRequest)
     record = await service.lifecycle.revoke(caller, _read_serial(serial_number), reason_from_name(asked.reason))
-    return certificate_response(JSON, record, _load(record), service.lifecycle.chain(record))
+    return _recorded(service, JSON, record)
 
 
-def _issued(form: str, issued: Issued, private_key: PrivateKey | None = None) -> Response:
+def _recorded(service: Service, form: str, record: CertificateRecord) -> Response:
+    lifecycle = service.lifecycle
+    return certificate_response(form, record, _load(record), lifecycle.chain(record), now=lifecycle.now())
+
+
+def _issued(service: Service, form: str, issued: Issued, private_key: PrivateKey | None = None) -> Response:
     above = (issued.issuer.certificate, *issued.issuer.chain)
     location = f"{router.prefix}/{int(issued.entry.serial_number):x}"
     return certificate_response(
@@ -197,6 +205,7 @@ def _issued(form: str, issued: Issued, private_key: PrivateKey | None = None) ->
         issued.entry,
         issued.certificate,
         above,
+        now=service.lifecycle.now(),
         private_key=private_key,
         status=201,
         headers={"Location": location},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from cryptography import x509
@@ -37,14 +37,14 @@ def status_of(facts: CertificateFacts, now: datetime) -> CertificateStatus:
     return CertificateStatus.EXPIRED if facts.not_valid_after < now else CertificateStatus.VALID
 
 
-def certificate_view(facts: CertificateFacts, certificate: x509.Certificate) -> dict[str, Any]:
+def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now: datetime) -> dict[str, Any]:
     """The fields of ``CertificateView``."""
     revoked_at = getattr(facts, "revocation_date", None)
     reason = getattr(facts, "revocation_reason", None)
     spec = key_spec(certificate.public_key())
     return {
         "serial_number": f"{int(facts.serial_number):x}",
-        "status": status_of(facts, datetime.now(UTC)).value,
+        "status": status_of(facts, now).value,
         "profile": facts.profile,
         "issuer_id": facts.issuer_id,
         "requester": facts.requester,
@@ -74,6 +74,7 @@ def certificate_response(  # what an answer can hold
     certificate: x509.Certificate,
     above: Sequence[x509.Certificate],
     *,
+    now: datetime,
     private_key: PrivateKey | None = None,
     status: int = 200,
     headers: dict[str, str] | None = None,
@@ -86,7 +87,7 @@ def certificate_response(  # what an answer can hold
         return Response(certificate.public_bytes(Encoding.DER), status, sent, DER)
     if form == CHAIN:
         return Response((key_pem or "") + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
-    body = certificate_view(facts, certificate)
+    body = certificate_view(facts, certificate, now)
     body["chain"] = [_pem(authority) for authority in above]
     if key_pem is not None:
         body["private_key"] = key_pem

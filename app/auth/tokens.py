@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from app.auth.principal import Permission, Principal
@@ -27,7 +27,7 @@ _SCHEME: Final = "bearer"
 class TokenAuthenticator:
     """From an ``Authorization`` header to a Principal. A known token is asked for again after a second."""
 
-    def __init__(self, db: AsyncDBHandler, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, db: AsyncDBHandler, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
         self._known: dict[str, tuple[float, TokenRecord]] = {}
@@ -47,13 +47,13 @@ class TokenAuthenticator:
         # The look-up is by hash, so its time tells nothing of the token; the comparison is constant-time all the same.
         if record is None or not hmac.compare_digest(record.token_sha256, digest):
             raise Unauthenticated("the token is not known")
-        if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
+        if record.expires_at is not None and record.expires_at <= self._clock():
             raise Unauthenticated("the token has expired")
         # What other tokens may do is not recorded yet; until it is, they may do nothing.
         return Principal(record.id, frozenset(Permission) if record.id == ADMIN_TOKEN_ID else frozenset())
 
     async def _find(self, digest: str) -> TokenRecord | None:
-        now = self._clock()
+        now = time.monotonic()
         until, record = self._known.get(digest, (0.0, None))
         if record is not None and now < until:
             return record

@@ -33,6 +33,7 @@ __all__ = ["CRLPublisher", "PublishedCRL"]
 
 _log = structlog.get_logger(__name__)
 _KEPT = 10
+_CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,12 @@ class CRLPublisher:
             task = asyncio.create_task(self._publish_next(issuer_id, self._running.get(issuer_id)))
             self._waiting[issuer_id] = task
         await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Let the CRLs that are being made come to their end; what hangs is not waited for."""
+        making = {*self._running.values(), *self._waiting.values()}
+        if making:
+            await asyncio.wait(making, timeout=_CLOSE_SECONDS)
 
     async def current(self, issuer_id: str) -> PublishedCRL:
         """The newest CRL of this issuer.

@@ -34,7 +34,7 @@ from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
 __all__ = ["IssuanceOrder", "IssuancePipeline", "Issued"]
 
-_CLOSE_SECONDS: Final = 2.0
+_CLOSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

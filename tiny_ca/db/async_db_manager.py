@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import timedelta
 from logging import Logger
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography import x509
 from sqlalchemy import text
@@ -27,6 +28,7 @@ __all__ = ["AsyncDBHandler", "DatabaseManager"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_CLOSE_SECONDS: Final = 1.0
 
 
 class DatabaseManager:
@@ -60,7 +62,11 @@ class DatabaseManager:
 
 
 class AsyncDBHandler(BaseDB):
-    """Registry over SQLite through aiosqlite, or PostgreSQL through asyncpg; failures as in SyncDBHandler."""
+    """Registry over SQLite through aiosqlite, or PostgreSQL through asyncpg; failures as in SyncDBHandler.
+
+    A unit of work that has begun comes to its end, also when its caller is cancelled: cut in the middle, it would leave
+    unknown whether it was committed, and its connection in a state that no pool can mend.
+    """
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class AsyncDBHandler(BaseDB):
         self._logger = logger or DEFAULT_LOGGER
         self.strict = strict
         self._crl_window = crl_window
+        self._begun: set[asyncio.Task[Any]] = set()
 
     @property
     def engine(self) -> AsyncEngine:
@@ -84,24 +91,20 @@ class AsyncDBHandler(BaseDB):
 
     async def read(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a unit of work that only reads. Failures are always raised."""
-        with translated():
-            await self._db.prepare()
-            async with self._db.session() as session:
-                return await session.run_sync(unit, *args, **kwargs)
+        return await self._to_its_end(self._read(lambda session: unit(session, *args, **kwargs)))
 
     async def write(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised."""
-        with translated():
-            await self._db.prepare()
-            async with self._db.session(write=True) as session, session.begin():
-                return await session.run_sync(unit, *args, **kwargs)
+        return await self._to_its_end(self._write(lambda session: unit(session, *args, **kwargs)))
 
     async def ping(self) -> None:
         """Return if the database answers, raise RegistryUnavailable if not."""
         await self.read(Session.execute, text("SELECT 1"))
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, once what has begun has come to its end; what hangs is not waited for."""
+        if self._begun:
+            await asyncio.wait(self._begun, timeout=_CLOSE_SECONDS)
         await self._db.aclose()
 
     async def get_by_serial(self, serial: int) -> CertificateRecord | None:  # noqa: D102 - the contract is in BaseDB
@@ -161,3 +164,21 @@ class AsyncDBHandler(BaseDB):
             return await (self.write if operation.write else self.read)(operation.unit)
         except (Conflict, RegistryUnavailable) as error:
             return settle(operation, error, strict=self.strict, log=self._logger)
+
+    async def _read(self, unit: Callable[[Session], _T]) -> _T:
+        with translated():
+            await self._db.prepare()
+            async with self._db.session() as session:
+                return await session.run_sync(unit)
+
+    async def _write(self, unit: Callable[[Session], _T]) -> _T:
+        with translated():
+            await self._db.prepare()
+            async with self._db.session(write=True) as session, session.begin():
+                return await session.run_sync(unit)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await asyncio.shield(task)
