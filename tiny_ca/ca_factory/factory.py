@@ -18,11 +18,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl, verify_crl
 from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
+from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
 from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, host_name
+from tiny_ca.ca_factory.pkcs12 import export_pkcs12
 from tiny_ca.ca_factory.plan import plan
 from tiny_ca.ca_factory.profiles import NO_LIMITS, SUBJECT_ATTRIBUTES, Profile
+from tiny_ca.ca_factory.reissue import cosign, renew
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signer import Signer, SoftwareSigner
 from tiny_ca.ca_factory.signing import sign_certificate
@@ -30,7 +33,8 @@ from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.ca_factory.utils.file_loader import ICALoader
 from tiny_ca.ca_factory.utils.life_time import CertLifetime
 from tiny_ca.const import CertType
-from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
+from tiny_ca.exc import ErrorLoadCert, Invalid, InvalidRangeTimeCertificate, ValidationCertError
+from tiny_ca.models.certificate import CertificateDetails
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.settings import DEFAULT_LOGGER
@@ -66,7 +70,7 @@ class CertificateFactory:
     TypeError
         ``ca_loader`` lacks one of the three properties of ICALoader.
     ErrorLoadCert
-        Its certificate is no CA's, or its key another's.
+        Its certificate is no CA's or has expired, or its key is another's.
     """
 
     def __init__(self, ca_loader: ICALoader, logger: Logger | None = None) -> None:
@@ -75,7 +79,12 @@ class CertificateFactory:
             message = f"ca_loader must have ca_cert, ca_key and base_info (ICALoader), not be a {type(given).__name__}"
             raise TypeError(message)
         self._ca = ca_loader
-        self._issuer = Issuer(ca_loader.ca_cert, SoftwareSigner(ca_loader.ca_key))
+        chain = tuple(getattr(ca_loader, "ca_chain", ()))
+        self._issuer = Issuer(ca_loader.ca_cert, SoftwareSigner(ca_loader.ca_key), chain=chain)
+        if self._issuer.not_valid_after <= datetime.now(UTC):
+            name, ended = self._issuer.subject.rfc4514_string(), self._issuer.not_valid_after.isoformat()
+            message = f"the CA {name!r}, or one above it, expired at {ended}; nothing it signs would be believed"
+            raise ErrorLoadCert(message, field="ca_cert", value=ended)
         self._logger = logger or DEFAULT_LOGGER
 
     @property
@@ -205,6 +214,50 @@ class CertificateFactory:
         request = _request(subject, AlternativeNames(), private_key, spec, window, path_length=path_length)
         return _sign(request, profile=_CA, issuer=self._issuer), private_key
 
+    def renew_certificate(
+        self, cert: x509.Certificate, days_valid: int = 365, valid_from: datetime | None = None
+    ) -> x509.Certificate:
+        """Sign a certificate of this CA again: subject, key and extensions as they are, a new window and serial number.
+
+        Raises
+        ------
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives the CA.
+        ValidationCertError
+            It was issued by another CA.
+        """
+        validity = CertLifetime.compute(valid_from=valid_from, days_valid=days_valid)
+        return renew(cert, issuer=self._issuer, validity=validity)
+
+    def cosign_certificate(
+        self,
+        cert: x509.Certificate,
+        days_valid: int | None = None,
+        valid_from: datetime | None = None,
+        *,
+        allow_ca: bool = False,
+    ) -> x509.Certificate:
+        """Sign somebody else's certificate as this CA's: its subject, key and extensions under our issuer and AKI.
+
+        Left out is what spoke for its old issuer: AIA, CDP, freshestCRL, issuerAltName, SCTs, noRevAvail. Without
+        ``days_valid`` its window stays, and ``valid_from`` is not looked at. Whether it was valid is not checked.
+
+        Raises
+        ------
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives the CA.
+        Forbidden
+            It is a CA's and ``allow_ca`` is False, may sign OCSP answers, or has this CA's name.
+        Invalid
+            Its key is unfit, or it holds a critical extension that is not known here.
+        """
+        validity = (
+            (cert.not_valid_before_utc, cert.not_valid_after_utc)
+            if days_valid is None
+            else CertLifetime.compute(valid_from=valid_from, days_valid=days_valid)
+        )
+        return cosign(cert, issuer=self._issuer, validity=validity, allow_ca=allow_ca)
+
     def build_crl(
         self,
         revoked_certs: Iterable[Any],
@@ -266,9 +319,46 @@ class CertificateFactory:
             message = f"the signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"
             raise ValidationCertError(message, field="signature") from error
 
+    @staticmethod
+    def inspect_certificate(cert: x509.Certificate) -> CertificateDetails:
+        """Read a certificate of any issuer into plain values; nothing is verified.
+
+        Raises
+        ------
+        Invalid
+            Its names or extensions cannot be decoded.
+        """
+        return inspect_certificate(cert)
+
+    def export_pkcs12(
+        self,
+        cert: x509.Certificate,
+        private_key: PrivateKey,
+        password: bytes | None = None,
+        name: str | None = None,
+        *,
+        compatibility: bool = False,
+    ) -> bytes:
+        """DER of a PKCS #12 file with certificate, key and the chain up to the root; see ``pkcs12.export_pkcs12``.
+
+        Raises
+        ------
+        Invalid
+            The key is not the certificate's, or the password is empty.
+        """
+        return export_pkcs12(
+            cert,
+            private_key,
+            chain=self.get_cert_chain(cert)[1:],
+            password=password,
+            name=name,
+            compatibility=compatibility,
+        )
+
     def get_cert_chain(self, cert: x509.Certificate) -> list[x509.Certificate]:
-        """The certificate, this CA, and this CA's issuers where they are known; root last."""
-        return [cert, self._issuer.certificate, *self._issuer.chain]
+        """The certificate, this CA, and this CA's issuers where they are known; root last, no certificate twice."""
+        above = (self._issuer.certificate, *self._issuer.chain)
+        return [cert, *(above[above.index(cert) + 1 :] if cert in above else above)]
 
 
 def _sign(

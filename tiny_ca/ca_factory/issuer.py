@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -9,12 +10,13 @@ from typing import TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ObjectIdentifier
 
 from tiny_ca.ca_factory.keys import PublicKey, public_key_der
 from tiny_ca.ca_factory.signer import Signer
-from tiny_ca.exc import ErrorLoadCert
+from tiny_ca.exc import ErrorLoadCert, Forbidden
 
-__all__ = ["Issuer", "IssuerUrls", "issuer_id"]
+__all__ = ["Issuer", "IssuerUrls", "check_no_ca_name", "issuer_id"]
 
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
@@ -97,6 +99,22 @@ class Issuer:
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
 
 
+def check_no_ca_name(subject: Iterable[tuple[ObjectIdentifier, str]], issuer: Issuer) -> None:
+    """Keep the names of CAs to CAs: the issuer's name in another certificate is taken for the issuer.
+
+    Raises
+    ------
+    Forbidden
+        The subject is the name of this CA, or of one above it.
+    """
+    # RFC 5280 §4.1.2.6: a name belongs to one subject, and §7.1: letter case and blanks make no other name.
+    asked = _folded(subject)
+    for certificate in (issuer.certificate, *issuer.chain):
+        if asked and asked == _folded((attribute.oid, str(attribute.value)) for attribute in certificate.subject):
+            name = certificate.subject.rfc4514_string()
+            raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)
+
+
 def issuer_id(certificate: x509.Certificate) -> str:
     """The first 16 hex digits of the certificate's SHA-256 fingerprint."""
     return certificate.fingerprint(hashes.SHA256()).hex()[:16]
@@ -111,3 +129,7 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
+
+
+def _folded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> tuple[tuple[ObjectIdentifier, str], ...]:
+    return tuple((oid, " ".join(value.casefold().split())) for oid, value in subject)

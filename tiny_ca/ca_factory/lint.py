@@ -29,6 +29,7 @@ from tiny_ca.ca_factory.extensions import NO_REV_AVAIL, key_usages
 from tiny_ca.ca_factory.keys import PublicKey, key_spec, public_key_der
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
+from tiny_ca.ca_factory.tbs import tbs_fields
 from tiny_ca.exc import Invalid, LintError
 from tiny_ca.models.key_spec import KeySpec
 
@@ -94,8 +95,7 @@ class _Case:
     @cached_property
     def fields(self) -> tuple[bytes, ...]:
         """DER of each field of the TBSCertificate after the version, in order (RFC 5280 §4.1)."""
-        first, *rest = der.contents(self.certificate.tbs_certificate_bytes)
-        return tuple(rest) if first[0] == 0xA0 else (first, *rest)  # version 1 says it by saying nothing
+        return tbs_fields(self.certificate)
 
     @cached_property
     def signing_key(self) -> PublicKey:

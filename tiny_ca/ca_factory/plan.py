@@ -8,7 +8,6 @@ Nothing here touches a private key. A Plan is complete: ``factory`` only encodes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -18,7 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length_bound
-from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
@@ -247,15 +246,8 @@ def _check_extended_key_usage(case: _Case) -> None:
 
 
 def _check_subject(case: _Case) -> None:
-    """Keep the names of CAs to CAs: the issuer's name in another certificate is taken for the issuer."""
-    if not case.issuer:
-        return
-    subject = _folded(case.subject)
-    for certificate in (case.issuer.certificate, *case.issuer.chain):
-        # RFC 5280 §4.1.2.6: a name belongs to one subject, and §7.1: letter case and blanks make no other name.
-        if subject and subject == _folded((attribute.oid, str(attribute.value)) for attribute in certificate.subject):
-            name = certificate.subject.rfc4514_string()
-            raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)
+    if case.issuer:
+        check_no_ca_name(case.subject, case.issuer)
 
 
 def _check_common_name(case: _Case) -> None:
@@ -394,10 +386,6 @@ def _later(start: datetime, lifetime: timedelta) -> datetime:
     except OverflowError as error:
         message = f"a lifetime of {format_duration(lifetime)} from {start:%Y} on ends past the year 9999"
         raise InvalidRangeTimeCertificate(message, field="lifetime", value=format_duration(lifetime)) from error
-
-
-def _folded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> tuple[tuple[ObjectIdentifier, str], ...]:
-    return tuple((oid, " ".join(value.casefold().split())) for oid, value in subject)
 
 
 def _eku_name(oid: ObjectIdentifier) -> str:

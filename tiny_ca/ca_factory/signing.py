@@ -1,6 +1,8 @@
-"""Plan in, certificate out: encode, lint, sign. The only place where a CA key touches a certificate."""
+"""Encode, lint, sign: a Plan in, a certificate out. The only place where a CA key touches a certificate."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from cryptography import x509
 
@@ -10,7 +12,7 @@ from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.ca_factory.tbs import encode_tbs, signed
 from tiny_ca.exc import LintError
 
-__all__ = ["sign_certificate"]
+__all__ = ["sign_certificate", "sign_tbs"]
 
 # A BIT STRING that no key makes; it lets a parser read what is about to be signed.
 _NO_SIGNATURE = b"\0"
@@ -27,11 +29,21 @@ def sign_certificate(plan: Plan, signer: Signer | None = None) -> x509.Certifica
     key = plan.issuer.signer if plan.issuer else signer
     if key is None:
         raise TypeError("a plan without an issuer needs the signer of its own key")
-    # 1. The octets to be signed, and a parser's view of them.
-    tbs = encode_tbs(plan, key)
+    return sign_tbs(encode_tbs(plan, key), key, lambda preview: lint(preview, plan))
+
+
+def sign_tbs(tbs: bytes, key: Signer, check: Callable[[x509.Certificate], None]) -> x509.Certificate:
+    """Sign a TBSCertificate, once ``check`` has raised nothing about it.
+
+    Raises
+    ------
+    LintError
+        It cannot be read, or ``check`` raised it. The key was not used.
+    """
+    # 1. A parser's view of the octets to be signed.
     preview = _preview(signed(tbs, key, _NO_SIGNATURE))
     # 2. Nothing unfit reaches the key.
-    lint(preview, plan)
+    check(preview)
     # 3. Sign exactly those octets.
     return x509.load_der_x509_certificate(signed(tbs, key, key.sign(tbs)))
 

@@ -1,7 +1,8 @@
-"""From a Plan to the octets that are signed (RFC 5280 §4.1): TBSCertificate, and Certificate around it."""
+"""The octets that are signed (RFC 5280 §4.1): TBSCertificate from a Plan or from its fields, Certificate around it."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from tiny_ca.ca_factory.keys import public_key_der
 from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.signer import Signer
 
-__all__ = ["encode_extensions", "encode_tbs", "signed"]
+__all__ = ["encode_extensions", "encode_fields", "encode_tbs", "signed", "tbs_fields"]
 
 _VERSION_3: Final = der.context(0, der.integer(2))
 
@@ -19,15 +20,37 @@ _VERSION_3: Final = der.context(0, der.integer(2))
 def encode_tbs(plan: Plan, signer: Signer) -> bytes:
     """DER of the TBSCertificate; byte for byte what the crypto library's builder makes of the same fields."""
     subject = plan.subject.public_bytes()
+    return encode_fields(
+        signer,
+        serial_number=plan.serial_number,
+        issuer=plan.issuer.subject_der if plan.issuer else subject,
+        validity=(plan.not_valid_before, plan.not_valid_after),
+        subject=subject,
+        public_key=public_key_der(plan.public_key),
+        extensions=encode_extensions(plan.extensions),
+    )
+
+
+def encode_fields(
+    signer: Signer,
+    *,
+    serial_number: int,
+    issuer: bytes,
+    validity: tuple[datetime, datetime],
+    subject: bytes,
+    public_key: bytes,
+    extensions: bytes,
+) -> bytes:
+    """DER of a TBSCertificate of version 3; ``issuer``, ``subject``, ``public_key`` and ``extensions`` are DER."""
     return der.sequence(
         _VERSION_3,
-        der.integer(plan.serial_number),
+        der.integer(serial_number),
         signer.algorithm_identifier,
-        plan.issuer.subject_der if plan.issuer else subject,
-        der.sequence(der.time(plan.not_valid_before), der.time(plan.not_valid_after)),
+        issuer,
+        der.sequence(*map(der.time, validity)),
         subject,
-        public_key_der(plan.public_key),
-        der.context(3, encode_extensions(plan.extensions)),
+        public_key,
+        der.context(3, extensions),
     )
 
 
@@ -48,3 +71,9 @@ def encode_extensions(extensions: tuple[x509.Extension[x509.ExtensionType], ...]
 def signed(tbs: bytes, signer: Signer, signature: bytes) -> bytes:
     """DER of ``SIGNED{…}`` (RFC 5280 §4.1.1): the same for certificates and CRLs."""
     return der.sequence(tbs, signer.algorithm_identifier, der.bit_string(signature))
+
+
+def tbs_fields(certificate: x509.Certificate) -> tuple[bytes, ...]:
+    """DER of each field after the version, in order: serial number, algorithm, issuer, validity, subject, key, …."""
+    first, *rest = der.contents(certificate.tbs_certificate_bytes)
+    return tuple(rest) if first[0] == 0xA0 else (first, *rest)  # version 1 says it by saying nothing

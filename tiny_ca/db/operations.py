@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tiny_ca.const import CertType
 from tiny_ca.db import queries
-from tiny_ca.db.const import RevokeStatus
+from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.entries import CertificateEntry, common_name_of
 from tiny_ca.db.policy import Operation
 
@@ -27,6 +27,7 @@ __all__ = [
     "get_expiring",
     "get_revoked_certificates",
     "list_all",
+    "record",
     "register",
     "revoke",
     "update_status_expired",
@@ -48,22 +49,21 @@ def get_by_name(common_name: str) -> Operation[CertificateRecord | None]:
     )
 
 
-def register(
-    cert: x509.Certificate, uuid: str, key_type: CertType, *, claim_name: bool = False, replace: bool = False
-) -> Operation[bool]:
-    common_name = common_name_of(cert)
-    if common_name is None:
+def register(cert: x509.Certificate, uuid: str, key_type: CertType) -> Operation[bool]:
+    if common_name_of(cert) is None:
         message = f"certificate {cert.serial_number:x} has no common name (CN) in its subject, so it is not recorded"
         raise IndexError(message)
+    return record(cert, uuid, key_type, Succession.SHARED, None)
+
+
+def record(
+    cert: x509.Certificate, uuid: str, key_type: CertType, succession: Succession, predecessor: int | None
+) -> Operation[bool]:
     now = _now()
-    entry = CertificateEntry.of(
-        cert, key_type=key_type, uuid=uuid, created_at=now, unique_name=common_name if claim_name else None
-    )
+    entry = CertificateEntry.of(cert, key_type=key_type, uuid=uuid, created_at=now)
 
     def unit(session: Session) -> bool:
-        if replace:
-            queries.supersede(session, common_name, uuid, is_ca=key_type is CertType.CA, now=now)
-        queries.insert_certificates(session, [entry], now=now)
+        queries.insert_successor(session, entry, succession, predecessor=predecessor, now=now)
         return True
 
     return Operation(name="register_cert_in_db", unit=unit, on_failure=False, write=True)

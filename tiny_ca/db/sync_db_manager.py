@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from tiny_ca.const import CertType
 from tiny_ca.db import operations
 from tiny_ca.db.base_db import BaseDB
-from tiny_ca.db.const import RevokeStatus
+from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_sync_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
@@ -110,19 +110,27 @@ class SyncDBHandler(BaseDB):
     ) -> bool:
         return self._run(operations.register(cert, uuid, key_type))
 
-    def register_unique(
-        self, cert: x509.Certificate, uuid: str, key_type: CertType = CertType.DEVICE, *, replace: bool = False
+    def record_certificate(
+        self,
+        cert: x509.Certificate,
+        uuid: str,
+        key_type: CertType = CertType.DEVICE,
+        *,
+        succession: Succession = Succession.UNIQUE,
+        predecessor: int | None = None,
     ) -> None:
-        """Record a certificate and claim its CN: while it is valid no other can. Failures are always raised.
+        """Record a certificate, also one without CN, and do to those before it what ``succession`` says.
 
-        ``replace`` revokes whichever valid one holds the CN as superseded, in the same transaction.
+        ``predecessor`` is the serial number of the one that is renewed or rotated. Failures are always raised.
 
         Raises
         ------
         NotUniqueCertOwner
-            A valid certificate has claimed the name; of two that try at once, exactly one succeeds.
+            A valid certificate has the name; of two that claim it at once, exactly one succeeds.
+        CertNotFound, Conflict
+            There is no such predecessor, or it is revoked.
         """
-        self.write(operations.register(cert, uuid, key_type, claim_name=True, replace=replace).unit)
+        self.write(operations.record(cert, uuid, key_type, succession, predecessor).unit)
 
     def revoke_certificate(  # noqa: D102
         self, serial_number: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified

@@ -6,66 +6,41 @@ The core's coroutines await ``self._run(effect, …)`` and each other, nothing e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from logging import Logger
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from cryptography import x509
 
 from tiny_ca.ca_factory.factory import CertificateFactory
 from tiny_ca.ca_factory.keys import PrivateKey
 from tiny_ca.ca_factory.utils.life_time import CertLifetime
+from tiny_ca.ca_factory.utils.serial import CertSerialParser
 from tiny_ca.const import CertType
 from tiny_ca.db.base_db import BaseDB
-from tiny_ca.db.const import CertificateStatus
+from tiny_ca.db.const import CertificateStatus, Succession
+from tiny_ca.db.entries import common_name_of
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.exc import (
+    CertNotFound,
     DBNotInitedError,
-    FileAlreadyExists,
     NotUniqueCertOwner,
-    RegistryUnavailable,
     ValidationCertError,
 )
 from tiny_ca.managers.effects import Run
-from tiny_ca.models.certificate import CAConfig, ClientConfig
+from tiny_ca.managers.keeping import SHARED, Heir, Made, offers
+from tiny_ca.managers.repair import Repair, Repairing
+from tiny_ca.models.certificate import CAConfig, CertificateDetails, ClientConfig
 from tiny_ca.settings import DEFAULT_LOGGER
 from tiny_ca.storage.base_storage import BaseStorage
-from tiny_ca.storage.const import CryptoObject
-from tiny_ca.storage.folders import checked_name, checked_path
+from tiny_ca.storage.folders import checked_name
 from tiny_ca.storage.local_storage import LocalStorage
 
 __all__ = ["Lifecycle"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where files go: into ``written``, which takes the place of the folder ``uuid`` where there is one already."""
-
-    cert_path: str | Path | None
-    uuid: str
-    written: str
-    replace: bool
-    in_place: bool = False
-
-    @property
-    def staged(self) -> bool:
-        return self.written != self.uuid
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What was signed, and what is kept beside it."""
-
-    cert: x509.Certificate
-    others: tuple[CryptoObject, ...]
-    file_name: str
-    key_type: CertType
-
-
-class Lifecycle:
+class Lifecycle(Repairing):
     """Collaborators and operations. ``run`` decides how an effect is done: here and now, or off the event loop."""
 
     def __init__(
@@ -77,11 +52,9 @@ class Lifecycle:
         *,
         run: Run,
     ) -> None:
-        self._storage = storage if storage is not None else LocalStorage()
+        super().__init__(storage if storage is not None else LocalStorage(), logger or DEFAULT_LOGGER, run)
         self._factory = None if factory is None else _checked_factory(factory)
         self._db = db_handler
-        self._logger = logger or DEFAULT_LOGGER
-        self._run = run
 
     @property
     def factory(self) -> CertificateFactory | None:
@@ -109,11 +82,11 @@ class Lifecycle:
             The folder ``uuid_str`` is in use and ``is_overwrite`` is False.
         """
         database = self._needed_database()
-        old = await self._holder(database, config.common_name, CertType.CA, is_overwrite=is_overwrite)
+        heir = await self._heir(database, config.common_name, CertType.CA, is_overwrite=is_overwrite)
         place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
         build = CertificateFactory.build_self_signed_ca
         cert, key = await self._run(build, **_arguments(config), logger=self._logger)
-        files = await self._keep(database, place, _Made(cert, (key,), "ca", CertType.CA), old=old)
+        files = await self._keep(database, place, Made(cert, (key,), "ca", CertType.CA), heir)
         return files[0], files[1]
 
     async def issue_certificate(
@@ -134,10 +107,10 @@ class Lifecycle:
         """
         factory, database = self._needed_factory(), self._needed_database()
         file_name = _file_name(config)
-        old = await self._holder(database, config.common_name, config.serial_type, is_overwrite=is_overwrite)
+        heir = await self._heir(database, config.common_name, config.serial_type, is_overwrite=is_overwrite)
         place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
         cert, key, csr = await self._run(factory.issue_certificate, **_arguments(config))
-        await self._keep(database, place, _Made(cert, (key, csr), file_name, config.serial_type), old=old)
+        await self._keep(database, place, Made(cert, (key, csr), file_name, config.serial_type), heir)
         return cert, key, csr
 
     async def issue_intermediate_ca(  # noqa: PLR0913, PLR0917  # the documented signature
@@ -168,8 +141,91 @@ class Lifecycle:
             organization=organization,
             country=country,
         )
-        await self._keep(database, place, _Made(cert, (key,), _derived_name(common_name), CertType.CA), unique=False)
+        await self._keep(database, place, Made(cert, (key,), _derived_name(common_name), CertType.CA), SHARED)
         return cert, key
+
+    async def renew_certificate(
+        self, serial: int, days_valid: int = 365, valid_from: datetime | None = None
+    ) -> x509.Certificate:
+        """Sign the certificate again for a new window; its key stays where it is, and the old one stays valid.
+
+        Raises
+        ------
+        CertNotFound
+            No certificate has that serial number.
+        ValidationCertError
+            It is revoked, or another CA's.
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives the CA.
+        """
+        factory, database = self._needed_factory(), self._needed_database()
+        old = await self._successable(database, serial)
+        place = await self._place(None, None, is_overwrite=False)
+        source = x509.load_pem_x509_certificate(old.certificate_pem.encode())
+        cert = await self._run(factory.renew_certificate, source, days_valid=days_valid, valid_from=valid_from)
+        made = Made(cert, (), _derived_name(old.common_name), CertType(old.key_type))
+        await self._keep(database, place, made, Heir(Succession.RENEWAL, old))
+        return cert
+
+    async def rotate_certificate(
+        self, serial: int, config: ClientConfig
+    ) -> tuple[x509.Certificate, PrivateKey, x509.CertificateSigningRequest]:
+        """Make a new key and certificate; once they stand, the old certificate is revoked as superseded.
+
+        Raises
+        ------
+        CertNotFound
+            No certificate has that serial number.
+        ValidationCertError
+            It is revoked, or a CA's.
+        NotUniqueCertOwner
+            ``config`` has another common name, and a valid certificate has that already.
+        """
+        factory, database = self._needed_factory(), self._needed_database()
+        file_name = _file_name(config)
+        old = await self._successable(database, serial)
+        if old.key_type == CertType.CA.value:
+            message = f"certificate {serial:x} is a CA's, which no end-entity certificate replaces"
+            raise ValidationCertError(message, field="serial", value=f"{serial:x}")
+        if config.common_name != old.common_name:
+            await self._heir(database, config.common_name, config.serial_type, is_overwrite=False)
+        place = await self._place(None, None, is_overwrite=False)
+        cert, key, csr = await self._run(factory.issue_certificate, **_arguments(config))
+        made = Made(cert, (key, csr), file_name, config.serial_type)
+        await self._keep(database, place, made, Heir(Succession.ROTATION, old))
+        return cert, key, csr
+
+    async def cosign_certificate(
+        self, cert: x509.Certificate, days_valid: int | None = None, valid_from: datetime | None = None
+    ) -> x509.Certificate:
+        """Sign somebody else's certificate as this CA's, keep and register it; never a CA's. As the factory's.
+
+        Raises
+        ------
+        Forbidden, Invalid, InvalidRangeTimeCertificate
+            As ``CertificateFactory.cosign_certificate``.
+        """
+        factory, database = self._needed_factory(), self._needed_database()
+        place = await self._place(None, None, is_overwrite=False)
+        signed = await self._run(factory.cosign_certificate, cert, days_valid=days_valid, valid_from=valid_from)
+        kind, _ = CertSerialParser.typed(signed)
+        made = Made(signed, (), _derived_name(common_name_of(signed)), kind or CertType.SERVICE)
+        await self._keep(database, place, made, SHARED)
+        return signed
+
+    async def export_pkcs12(
+        self,
+        cert: x509.Certificate,
+        private_key: PrivateKey,
+        password: bytes | None = None,
+        name: str | None = None,
+    ) -> bytes:
+        """DER of a PKCS #12 file with certificate, key and chain; as ``CertificateFactory.export_pkcs12``."""
+        return await self._run(self._needed_factory().export_pkcs12, cert, private_key, password=password, name=name)
+
+    async def inspect_certificate(self, cert: x509.Certificate) -> CertificateDetails:
+        """Read a certificate of any issuer into plain values; as ``CertificateFactory.inspect_certificate``."""
+        return await self._run(CertificateFactory.inspect_certificate, cert)
 
     async def revoke_certificate(self, serial: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified) -> bool:
         """Revoke a valid certificate; False where there is none with that serial."""
@@ -258,112 +314,48 @@ class Lifecycle:
             return False
         return await self._run(database.delete_by_uuid, uuid=record.uuid)
 
-    async def _holder(
-        self, database: BaseDB, common_name: str, key_type: CertType, *, is_overwrite: bool
-    ) -> CertificateRecord | None:
-        """Return the valid certificate that is to be superseded, None where the name is free."""
+    async def repair(self, *, mend: bool = True) -> list[Repair]:
+        """Find the folders that dead processes left unfinished; unless ``mend`` is False, bring them to an end.
+
+        What other processes are working on is left alone, and so is every folder that no manager made.
+
+        Raises
+        ------
+        TypeError
+            The storage keeps no account of what was begun.
+        """
+        return await self._repaired(self._needed_database(), mend=mend)
+
+    async def _successable(self, database: BaseDB, serial: int) -> CertificateRecord:
+        """Return the record of a certificate that may be renewed or rotated."""
+        record = await self._recorded(database, serial)
+        if record is None:
+            raise CertNotFound(f"there is no certificate with the serial number {serial:x}")
+        if _status(record) is CertificateStatus.REVOKED:
+            message = f"certificate {serial:x} is revoked; issue a new one instead"
+            raise ValidationCertError(message, field="serial", value=f"{serial:x}")
+        return record
+
+    async def _heir(self, database: BaseDB, common_name: str, key_type: CertType, *, is_overwrite: bool) -> Heir:
+        """Tell what a new certificate of that name would do to the valid one that has it.
+
+        Raises
+        ------
+        NotUniqueCertOwner
+            There is one, and it must not be overwritten.
+        """
+        succession = Succession.OVERWRITE if is_overwrite else Succession.UNIQUE
         holder = await self._run(database.get_by_name, common_name=common_name)
         if holder is None:
-            return None
+            return Heir(succession)
         cure = "revoke it first, or pass is_overwrite=True"
         if is_overwrite and (holder.key_type == CertType.CA.value) != (key_type is CertType.CA):
             cure = "it is a CA's, which only a CA's replaces" if key_type is not CertType.CA else "it is no CA's"
         elif is_overwrite:
-            return holder
+            return Heir(succession, holder)
         raise NotUniqueCertOwner(
             f"certificate {int(holder.serial_number):x} is valid and named {common_name!r}; {cure}"
         )
-
-    async def _place(self, cert_path: str | Path | None, uuid_str: str | None, *, is_overwrite: bool) -> _Place:
-        checked_path(cert_path, "cert_path")
-        fresh = str(uuid4())
-        place = _Place(cert_path=cert_path, uuid=fresh, written=fresh, replace=is_overwrite)
-        if uuid_str is None:
-            return place
-        checked_name(uuid_str, "uuid_str")
-        if not _offers(self._storage, "has_certificate_folder") or not await self._has_folder(uuid_str, cert_path):
-            # A storage that cannot say what is there overwrites in place, and then nothing can be taken back.
-            blind = is_overwrite and not _offers(self._storage, "has_certificate_folder")
-            return replace(place, uuid=uuid_str, written=uuid_str, in_place=blind)
-        if not is_overwrite:
-            raise FileAlreadyExists(f"the folder {uuid_str!r} is in use; pass is_overwrite=True to replace it")
-        return replace(place, uuid=uuid_str)
-
-    async def _keep(
-        self, database: BaseDB, place: _Place, made: _Made, *, old: CertificateRecord | None = None, unique: bool = True
-    ) -> list[Path]:
-        """Keep the files, then the record, or neither; only then does the old certificate go. Return the paths."""
-        paths: list[Path] = []
-        uuid = place.uuid
-        try:
-            # 1. The files, in a folder that nobody is told of before the certificate is recorded.
-            for file in (made.cert, *made.others):
-                path, folder = await self._run(
-                    self._storage.save_certificate,
-                    cert=file,
-                    file_name=made.file_name,
-                    cert_path=place.cert_path,
-                    uuid_str=place.written,
-                    is_overwrite=place.in_place,
-                )
-                paths.append(Path(path))
-                uuid = place.uuid if place.staged else folder or uuid
-            # 2. The record and, in the same transaction where the registry can, the end of the old certificate.
-            ended = await self._register(database, made, uuid, unique=unique, replace=place.replace)
-        except BaseException:  # whatever it was: without a record there must be no key
-            if paths and not place.in_place:
-                await self._delete_folder(place.written, place.cert_path)
-            raise
-        # 3. The new one stands.
-        if old is not None and not ended:
-            await self._supersede(database, old)
-        if place.staged:
-            paths = await self._put_in_place(place, paths)
-        # A CA's key stays: there may be a CRL to sign yet.
-        if old is not None and old.uuid not in {None, uuid} and made.key_type is not CertType.CA:
-            await self._delete_folder(str(old.uuid), place.cert_path)
-        return paths
-
-    async def _register(self, database: BaseDB, made: _Made, uuid: str, *, unique: bool, replace: bool) -> bool:
-        """Record; return whether that also ended the certificates it replaces. Raises where nothing was recorded."""
-        entry: dict[str, Any] = {"cert": made.cert, "uuid": uuid, "key_type": made.key_type}
-        if unique and _offers(database, "register_unique"):
-            registry: Any = database
-            await self._run(registry.register_unique, **entry, **({"replace": True} if replace else {}))
-            return True
-        if not await self._run(database.register_cert_in_db, **entry):
-            message = f"the registry did not record certificate {made.cert.serial_number:x}; its log says why"
-            raise RegistryUnavailable(message)
-        return False
-
-    async def _supersede(self, database: BaseDB, old: CertificateRecord) -> None:
-        serial = int(old.serial_number)
-        revoked, outcome = await self._run(
-            database.revoke_certificate, serial_number=serial, reason=x509.ReasonFlags.superseded
-        )
-        if not revoked:
-            self._logger.warning("certificate %x was replaced but is not revoked: %s", serial, outcome.name)
-
-    async def _put_in_place(self, place: _Place, paths: list[Path]) -> list[Path]:
-        storage: Any = self._storage
-        folder: Path = await self._run(
-            storage.replace_certificate_folder,
-            uuid_str=place.uuid,
-            by_uuid=place.written,
-            cert_path=place.cert_path,
-        )
-        return [folder / path.name for path in paths]
-
-    async def _has_folder(self, uuid: str, cert_path: str | Path | None) -> bool:
-        storage: Any = self._storage
-        answer: bool = await self._run(storage.has_certificate_folder, uuid_str=uuid, cert_path=cert_path)
-        return answer
-
-    async def _delete_folder(self, uuid: str, cert_path: str | Path | None) -> None:
-        """Delete a folder that may be gone already, or be elsewhere."""
-        if _offers(self._storage, "has_certificate_folder") and not await self._has_folder(uuid, cert_path):
-            return
-        await self._run(self._storage.delete_certificate_folder, uuid_str=uuid, cert_path=cert_path)
 
     def _needed_factory(self) -> CertificateFactory:
         if self._factory is None:
@@ -382,16 +374,11 @@ def _checked_factory(factory: object) -> CertificateFactory:
     return factory
 
 
-def _offers(collaborator: object, *methods: str) -> bool:
-    """Tell whether its class has what BaseDB and BaseStorage do not ask for."""
-    return all(callable(getattr(type(collaborator), method, None)) for method in methods)
-
-
 def _revoked_source(database: BaseDB) -> Callable[[], Any]:
     """Where the registry can say that it could not be asked, ask it so: an empty CRL would say that all is well."""
     registry: Any = database
     source: Callable[[], Any] = (
-        registry.require_revoked if _offers(database, "require_revoked") else registry.get_revoked_certificates
+        registry.require_revoked if offers(database, "require_revoked") else registry.get_revoked_certificates
     )
     return source
 
@@ -405,9 +392,9 @@ def _file_name(config: ClientConfig) -> str:
     return _derived_name(config.common_name) if config.name is None else checked_name(config.name, "name")
 
 
-def _derived_name(common_name: str) -> str:
+def _derived_name(common_name: str | None) -> str:
     """Return a file name that looks like the common name, whatever is in that."""
-    name = common_name.replace("/", "_")
+    name = (common_name or "certificate").replace("/", "_").replace("\0", "_")
     return f"_{name}" if name in {".", ".."} else name
 
 

@@ -56,9 +56,14 @@ class CertLifecycleManager:
     create_self_signed_ca = _operation(Lifecycle.create_self_signed_ca)
     issue_certificate = _operation(Lifecycle.issue_certificate)
     issue_intermediate_ca = _operation(Lifecycle.issue_intermediate_ca)
+    renew_certificate = _operation(Lifecycle.renew_certificate)
+    rotate_certificate = _operation(Lifecycle.rotate_certificate)
+    cosign_certificate = _operation(Lifecycle.cosign_certificate)
     revoke_certificate = _operation(Lifecycle.revoke_certificate)
     get_certificate_status = _operation(Lifecycle.get_certificate_status)
     verify_certificate = _operation(Lifecycle.verify_certificate)
+    inspect_certificate = _operation(Lifecycle.inspect_certificate)
+    export_pkcs12 = _operation(Lifecycle.export_pkcs12)
     get_cert_chain = _operation(Lifecycle.get_cert_chain)
     generate_crl = _operation(Lifecycle.generate_crl)
     verify_crl = _operation(Lifecycle.verify_crl)
@@ -66,6 +71,7 @@ class CertLifecycleManager:
     get_expiring_soon = _operation(Lifecycle.get_expiring_soon)
     refresh_expired_statuses = _operation(Lifecycle.refresh_expired_statuses)
     delete_certificate = _operation(Lifecycle.delete_certificate)
+    repair = _operation(Lifecycle.repair)
 
 
 def _check_kind(name: str, given: object, kind: type, method: str) -> None:

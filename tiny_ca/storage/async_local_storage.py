@@ -61,3 +61,8 @@ class AsyncLocalStorage(BaseStorage):
     delete_certificate_folder = _threaded(LocalStorage.delete_certificate_folder)
     has_certificate_folder = _threaded(LocalStorage.has_certificate_folder)
     replace_certificate_folder = _threaded(LocalStorage.replace_certificate_folder)
+    begin_certificate_folder = _threaded(LocalStorage.begin_certificate_folder)
+    finish_certificate_folder = _threaded(LocalStorage.finish_certificate_folder)
+    discard_certificate_folder = _threaded(LocalStorage.discard_certificate_folder)
+    unfinished_certificate_folders = _threaded(LocalStorage.unfinished_certificate_folders)
+    sweep = _threaded(LocalStorage.sweep)

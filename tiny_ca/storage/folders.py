@@ -6,6 +6,7 @@ Every step is relative to an open folder, so that nobody can put a link in the w
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -16,12 +17,21 @@ from pathlib import Path, PurePath
 
 from tiny_ca.exc import FileAlreadyExists, Invalid
 
-__all__ = ["checked_name", "checked_path", "delete_folder", "entry_mode", "opened", "replace_folder", "write_file"]
+__all__ = [
+    "OPEN_FOLDER",
+    "checked_name",
+    "checked_path",
+    "delete_folder",
+    "entry_mode",
+    "opened",
+    "replace_folder",
+    "write_file",
+]
 
 _FOLDER_MODE = 0o700
 _SECRET_MODE = 0o600
 _PUBLIC_MODE = 0o644
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -65,7 +75,7 @@ def opened(root: Path, steps: tuple[str, ...], *, create: bool = False) -> Itera
     """
     if create:
         _make_root(root)
-    folder = os.open(root, _OPEN_FOLDER)
+    folder = os.open(root, OPEN_FOLDER)
     try:
         with _descended(folder, steps, create=create) as last:
             yield last
@@ -85,6 +95,7 @@ def write_file(folder: int, name: str, data: bytes, *, secret: bool, overwrite: 
     file = os.open(temporary, _OPEN_NEW_FILE, _SECRET_MODE if secret else _PUBLIC_MODE, dir_fd=folder)
     try:
         with os.fdopen(file, "wb") as stream:
+            fcntl.flock(file, fcntl.LOCK_EX)  # whoever sweeps up sees that we are alive
             if secret:
                 os.fchmod(file, _SECRET_MODE)
             stream.write(data)
@@ -116,12 +127,14 @@ def entry_mode(folder: int, name: str) -> int | None:
 
 
 def replace_folder(folder: int, name: str, by: str) -> None:
-    """Put the folder ``by`` in the place of the folder ``name``, whose content is deleted afterwards."""
+    """Put the folder ``by`` in the place of the folder ``name``, if there is one; its content is deleted afterwards."""
     old = f".{secrets.token_hex(8)}.old"
-    os.rename(name, old, src_dir_fd=folder, dst_dir_fd=folder)
+    with suppress(FileNotFoundError):
+        os.rename(name, old, src_dir_fd=folder, dst_dir_fd=folder)
     os.rename(by, name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
-    delete_folder(folder, old)
+    with suppress(FileNotFoundError):
+        delete_folder(folder, old)
 
 
 def delete_folder(folder: int, name: str) -> None:
@@ -174,7 +187,7 @@ def _made(folder: int, step: str) -> bool:
 
 def _open_step(folder: int, step: str) -> int:
     try:
-        return os.open(step, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(step, OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
         if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
             raise
@@ -186,7 +199,7 @@ def _open_step(folder: int, step: str) -> int:
 
 
 def _sync(path: Path) -> None:
-    folder = os.open(path, _OPEN_FOLDER)
+    folder = os.open(path, OPEN_FOLDER)
     try:
         os.fsync(folder)
     finally:

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tiny_ca.exc import FileAlreadyExists, Invalid
 from tiny_ca.settings import DEFAULT_LOGGER
-from tiny_ca.storage import folders
+from tiny_ca.storage import folders, unfinished
 from tiny_ca.storage.base_storage import BaseStorage
 from tiny_ca.storage.const import CryptoObject
 from tiny_ca.storage.serializer import Serializer
+from tiny_ca.storage.unfinished import UnfinishedFolder
 
 __all__ = ["LocalStorage"]
 
@@ -129,6 +130,33 @@ class LocalStorage(BaseStorage):
         with folders.opened(self._root, steps) as parent:
             folders.replace_folder(parent, name, folders.checked_name(by_uuid, "by_uuid"))
         return self._root.joinpath(*steps, name)
+
+    def begin_certificate_folder(self, uuid_str: str, cert_path: str | Path | None = None) -> UnfinishedFolder:
+        """Make the folder for a certificate that is still to be recorded; until ``finish`` it counts as unfinished.
+
+        Raises
+        ------
+        FileAlreadyExists
+            Something has that name already.
+        """
+        steps, name = self._place(uuid_str, cert_path)
+        return unfinished.begin(self._root, steps, name)
+
+    def finish_certificate_folder(self, folder: UnfinishedFolder) -> None:
+        """The certificate in the folder is recorded: the folder stands, wherever it was renamed to."""
+        unfinished.finish(folder)
+
+    def discard_certificate_folder(self, folder: UnfinishedFolder) -> None:
+        """The certificate in the folder is not recorded: nothing is left of it."""
+        unfinished.discard(self._root, folder)
+
+    def unfinished_certificate_folders(self) -> list[UnfinishedFolder]:
+        """The folders whose maker died before it finished them; those that somebody works on are not among them."""
+        return unfinished.stale(self._root)
+
+    def sweep(self) -> int:
+        """Delete the temporary files and folders of those who died, and return how many there were."""
+        return unfinished.sweep(self._root)
 
     @staticmethod
     def _place(uuid_str: str, cert_path: str | Path | None) -> tuple[tuple[str, ...], str]:

@@ -17,7 +17,7 @@ from tests.unit.db.helpers import DAY, Registry, certificate
 from tiny_ca.const import CertType
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.base_db import BaseDB
-from tiny_ca.db.const import RevokeStatus
+from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.sync_db_manager import DatabaseManager, SyncDBHandler
 from tiny_ca.exc import Conflict, NotUniqueCertOwner, RegistryUnavailable
 
@@ -89,11 +89,11 @@ def test_repeated_certificate_is_a_conflict_if_strict(registry: Registry) -> Non
 def test_unique_registration_claims_the_name(lenient: Registry) -> None:
     """A claimed name is refused to the next, lenient or not, until its holder is revoked."""
     holder = certificate(expires=TODAY + DAY)
-    lenient.call("register_unique", holder, "u")
+    lenient.call("record_certificate", holder, "u")
     with pytest.raises(NotUniqueCertOwner, match=r"host\.example\.org"):
-        lenient.call("register_unique", certificate(), "v")
+        lenient.call("record_certificate", certificate(), "v")
     lenient.call("revoke_certificate", holder.serial_number)
-    lenient.call("register_unique", certificate(), "v")
+    lenient.call("record_certificate", certificate(), "v")
 
 
 def test_text_that_a_database_cannot_hold_finds_nothing_strange(registry: Registry) -> None:
@@ -122,7 +122,7 @@ def test_sessions_are_plain_ones(tmp_path: Path) -> None:
 def _claim(url: str, der: bytes) -> str:
     handler = SyncDBHandler(url)
     try:
-        handler.register_unique(x509.load_der_x509_certificate(der), der.hex()[-20:])
+        handler.record_certificate(x509.load_der_x509_certificate(der), der.hex()[-20:])
     except NotUniqueCertOwner:
         return "refused"
     finally:
@@ -163,10 +163,10 @@ def test_tables_are_only_made_if_wanted(
 def test_replacing_a_name(lenient: Registry) -> None:
     """Replacing ends the holder as superseded and takes its folder; a CA's certificate only for a CA's."""
     old, new, host = (certificate(expires=TODAY + DAY) for _ in range(3))
-    lenient.call("register_unique", old, "u", CertType.CA)
+    lenient.call("record_certificate", old, "u", CertType.CA)
     with pytest.raises(NotUniqueCertOwner):
-        lenient.call("register_unique", host, "v", CertType.SERVICE, replace=True)
-    lenient.call("register_unique", new, "u", CertType.CA, replace=True)
+        lenient.call("record_certificate", host, "v", CertType.SERVICE, succession=Succession.OVERWRITE)
+    lenient.call("record_certificate", new, "u", CertType.CA, succession=Succession.OVERWRITE)
     before, after = (lenient.call("get_by_serial", cert.serial_number) for cert in (old, new))
     assert (before.status, before.revocation_reason, before.uuid) == ("revoked", 4, None)
     assert (after.status, after.unique_name, after.uuid) == ("valid", "host.example.org", "u")

@@ -7,8 +7,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
 from tiny_ca.ca_factory import CAFileLoader, CertificateFactory
 from tiny_ca.db import AsyncDBHandler, CertificateRecord, SyncDBHandler
@@ -49,11 +55,14 @@ class Manager:
 
     def cut_short(self, at: int, *, dead: bool, operation: str, **kwargs: object) -> bool:
         """Call with the ``at``-th effect failing; return whether the operation came so far."""
-        self.manager._core._run = Counted(self.manager._core._run, fail_at=at, dead=dead)
+        core = self.manager._core
+        run, core._run = core._run, Counted(core._run, fail_at=at, dead=dead)
         try:
             self.call(operation, **kwargs)
         except Interrupted:
             return True
+        finally:
+            core._run = run
         return False
 
     def files(self) -> set[str]:
@@ -111,6 +120,51 @@ class Counted:
         if self._fail_at is not None and (self.count == self._fail_at or (self._dead and self.count > self._fail_at)):
             raise Interrupted(self.names[-1])
         return await self._run(effect, *args, **kwargs)
+
+
+# Operation and arguments; OLD and STRANGER stand for a serial number and a certificate that there are before.
+OLD: Final = object()
+STRANGER: Final = object()
+CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "a root": ("create_self_signed_ca", {"config": CA.model_copy(update={"common_name": "Other"})}),
+    "another root": ("create_self_signed_ca", {"config": CA, "is_overwrite": True}),
+    "a certificate": ("issue_certificate", {"config": ClientConfig(common_name="new.example.org", key=EC)}),
+    "a certificate in its own folder": (
+        "issue_certificate",
+        {"config": ClientConfig(common_name="new.example.org", key=EC), "uuid_str": "new", "cert_path": "a/b"},
+    ),
+    "overwriting": ("issue_certificate", {"config": ClientConfig(common_name=NAME, key=EC), "is_overwrite": True}),
+    "overwriting in place": (
+        "issue_certificate",
+        {"config": ClientConfig(common_name=NAME, key=EC), "is_overwrite": True, "uuid_str": "web"},
+    ),
+    "an intermediate": ("issue_intermediate_ca", {"common_name": "Issuing", "key_size": 2048}),
+    "a renewal": ("renew_certificate", {"serial": OLD}),
+    "a rotation": ("rotate_certificate", {"serial": OLD, "config": ClientConfig(common_name=NAME, key=EC)}),
+    "a rotation to another name": (
+        "rotate_certificate",
+        {"serial": OLD, "config": ClientConfig(common_name="new.example.org", key=EC)},
+    ),
+    "a co-signed certificate": ("cosign_certificate", {"cert": STRANGER}),
+    "a revocation": ("revoke_certificate", {"serial": OLD}),
+    "a CRL": ("generate_crl", {}),
+    "a clean-up": ("refresh_expired_statuses", {}),
+}
+
+
+def stranger() -> x509.Certificate:
+    """Another CA's certificate."""
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger.example.org")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    end = now + timedelta(days=30)
+    return x509.CertificateBuilder(name, name, key.public_key(), 7, now, end).sign(key, SHA256())
+
+
+def given(arguments: dict[str, Any], old: x509.Certificate) -> dict[str, Any]:
+    """Put real values where a case has a stand-in."""
+    real = {id(OLD): old.serial_number, id(STRANGER): stranger()}
+    return {name: real.get(id(value), value) for name, value in arguments.items()}
 
 
 class Interrupted(BaseException):

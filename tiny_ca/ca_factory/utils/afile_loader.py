@@ -57,6 +57,11 @@ class AsyncCAFileLoader:
         return self._loaded.ca_key
 
     @property
+    def ca_chain(self) -> tuple[x509.Certificate, ...]:
+        """The CAs above it, as far as its file holds them, nearest first."""
+        return self._loaded.ca_chain
+
+    @property
     def base_info(self) -> CertificateInfo:
         """What the CA certificate's subject says."""
         return self._loaded.base_info

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from logging import Logger
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
@@ -25,7 +26,10 @@ _MAX_FILE_SIZE = 1 << 20
 
 @runtime_checkable
 class ICALoader(Protocol):
-    """Whatever can say who the CA is and lend its key."""
+    """Whatever can say who the CA is and lend its key.
+
+    One that also has ``ca_chain``, the certificates above the CA's, nearest first, lets chains go up to the root.
+    """
 
     @property
     def ca_cert(self) -> x509.Certificate:
@@ -51,7 +55,8 @@ class CAFileLoader:
     NotExistCertFile, IsNotFile, WrongType
         A path leads to nothing, to no regular file, or to one of another extension.
     ErrorLoadCert
-        A file is no PEM, the password is wrong or missing, or key and certificate do not belong together.
+        A file is no PEM, the password is wrong or missing, key and certificate do not belong together, or what follows
+        the CA's certificate in its file is not the chain above it.
     """
 
     def __init__(
@@ -62,7 +67,8 @@ class CAFileLoader:
         logger: Logger | None = None,
     ) -> None:
         self._logger = logger or DEFAULT_LOGGER
-        self._ca_cert = _load_certificate(_read(ca_cert_path), ca_cert_path)
+        self._ca_cert, *above = _load_certificates(_read(ca_cert_path), ca_cert_path)
+        self._ca_chain = _linked(self._ca_cert, above, ca_cert_path)
         self._ca_key = _load_key(_read(ca_key_path), ca_key_path, ca_key_password)
         if public_key_der(self._ca_key.public_key()) != public_key_der(cast("PublicKey", self._ca_cert.public_key())):
             message = f"the key in {ca_key_path} does not belong to the certificate in {ca_cert_path}"
@@ -79,6 +85,11 @@ class CAFileLoader:
     def ca_key(self) -> PrivateKey:
         """The CA's private key."""
         return self._ca_key
+
+    @property
+    def ca_chain(self) -> tuple[x509.Certificate, ...]:
+        """What stood below the CA's certificate in its file: the CAs above it, nearest first."""
+        return self._ca_chain
 
     @property
     def base_info(self) -> CertificateInfo:
@@ -122,13 +133,29 @@ def _read(path: str | Path) -> bytes:
     return data
 
 
-def _load_certificate(data: bytes, path: str | Path) -> x509.Certificate:
+def _load_certificates(data: bytes, path: str | Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(data)
+        return x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise ErrorLoadCert(
             f"{path} holds no PEM certificate: {error}", field="ca_cert_path", value=str(path)
         ) from error
+
+
+def _linked(
+    certificate: x509.Certificate, above: list[x509.Certificate], path: str | Path
+) -> tuple[x509.Certificate, ...]:
+    """Check that each certificate was signed by the next."""
+    for below, issuer in pairwise((certificate, *above)):
+        try:
+            below.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            message = (
+                f"in {path} {below.subject.rfc4514_string()!r} is followed by {issuer.subject.rfc4514_string()!r}, "
+                "which did not issue it; put each CA below the one it issued, root last"
+            )
+            raise ErrorLoadCert(message, field="ca_cert_path", value=str(path)) from error
+    return tuple(above)
 
 
 def _load_key(data: bytes, path: str | Path, password: str | bytes | None) -> PrivateKey:

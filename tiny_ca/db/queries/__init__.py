@@ -16,7 +16,8 @@ from tiny_ca.db.queries.certificates import (
 )
 from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_rows
 from tiny_ca.db.queries.issuers import insert_issuers, issuer_by_id, list_issuers
-from tiny_ca.db.queries.revocations import revoke, revoke_valid, supersede, unhold
+from tiny_ca.db.queries.revocations import revoke, revoke_valid, unhold
+from tiny_ca.db.queries.succession import insert_successor
 from tiny_ca.db.queries.tokens import put_token, token_by_hash
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "insert_audit",
     "insert_certificates",
     "insert_issuers",
+    "insert_successor",
     "issuer_by_id",
     "latest_crl",
     "list_certificates",
@@ -41,7 +43,6 @@ __all__ = [
     "revoke",
     "revoke_valid",
     "revoked_rows",
-    "supersede",
     "token_by_hash",
     "unhold",
 ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 
-from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus, RevokeStatus
 from tiny_ca.db.models import CertificateRecord, IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import AuditEntry
 
-__all__ = ["revoke", "revoke_valid", "supersede", "unhold"]
+__all__ = ["locked_certificate", "revoke", "revoke_valid", "unhold"]
 
 _HOLD: Final = reason_code(x509.ReasonFlags.certificate_hold)
 _KEY_COMPROMISE: Final = reason_code(x509.ReasonFlags.key_compromise)
@@ -47,7 +46,7 @@ def revoke(
     if reason is x509.ReasonFlags.remove_from_crl:
         message = "removeFromCRL revokes nothing; lift a certificateHold instead"
         raise Invalid(message, field="reason", value="removeFromCRL")
-    record = _locked(session, serial)
+    record = locked_certificate(session, serial)
     code = reason_code(reason)
     if record.revocation_date is not None and record.revocation_reason == code:
         return record
@@ -75,7 +74,7 @@ def unhold(session: Session, serial: int, *, now: datetime, audit: AuditEntry | 
     Conflict
         It is not on hold, or has expired.
     """
-    record = _locked(session, serial)
+    record = locked_certificate(session, serial)
     if record.revocation_date is None or record.revocation_reason != _HOLD:
         message = f"certificate {serial:x} is not on hold"
         raise Conflict(message)
@@ -106,39 +105,14 @@ def revoke_valid(session: Session, serial: int, reason: x509.ReasonFlags, *, now
     return RevokeStatus.NOT_FOUND if revoked.one_or_none() is None else RevokeStatus.OK
 
 
-def supersede(session: Session, common_name: str, uuid: str, *, is_ca: bool, now: datetime) -> None:
-    """Make room for a new certificate: revoke every valid one with this CN, and take its folder where it is the same.
+def locked_certificate(session: Session, serial: int) -> CertificateRecord:
+    """Return the record as it is now, which nobody else changes before this transaction ends.
 
-    A folder is also taken from one that is revoked or expired, never from a valid one with another CN. A CA's
-    certificate makes room only for a CA's: a host that is named like it must not end it.
+    Raises
+    ------
+    CertNotFound
+        No certificate with that serial.
     """
-    valid = CertificateRecord.status == CertificateStatus.VALID.value
-    of_a_ca = CertificateRecord.key_type == CertType.CA.value
-    session.execute(
-        update(CertificateRecord)
-        .where(
-            CertificateRecord.common_name == common_name,
-            valid,
-            CertificateRecord.not_valid_after >= now,
-            of_a_ca if is_ca else ~of_a_ca,
-        )
-        .values(
-            status=CertificateStatus.REVOKED.value,
-            revocation_reason=reason_code(x509.ReasonFlags.superseded),
-            revocation_date=now,
-            unique_name=None,
-        )
-        .execution_options(synchronize_session=False)
-    )
-    session.execute(
-        update(CertificateRecord)
-        .where(CertificateRecord.uuid == uuid, or_(~valid, CertificateRecord.not_valid_after < now))
-        .values(uuid=None)
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _locked(session: Session, serial: int) -> CertificateRecord:
     # On SQLite FOR UPDATE is nothing and need not be more: the transaction began IMMEDIATE, it is the only writer.
     record = session.scalar(
         select(CertificateRecord)

@@ -1,0 +1,79 @@
+"""PKCS #12: a certificate, its chain and its private key in one file (RFC 7292)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+from cryptography.x509.oid import NameOID
+
+from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
+from tiny_ca.exc import Invalid
+
+__all__ = ["export_pkcs12"]
+
+# OWASP's figure for PBKDF2-HMAC-SHA256 (Password Storage Cheat Sheet): about a tenth of a second.
+_ROUNDS: Final = 600_000
+
+
+def export_pkcs12(
+    cert: x509.Certificate,
+    private_key: PrivateKey,
+    *,
+    chain: Sequence[x509.Certificate],
+    password: bytes | None = None,
+    name: str | None = None,
+    compatibility: bool = False,
+) -> bytes:
+    """DER of the file: PBES2 with AES-256-CBC and PBKDF2-HMAC-SHA256, HMAC-SHA256 around it.
+
+    ``compatibility``: 3DES and SHA-1 as in RFC 7292 itself, for Java before 8u301 and Windows before 10 1709. ``name``
+    None takes the common name. Without a password the key is in plain text. For the HMAC, by which a password can be
+    guessed too, the crypto library stretches it by 2,048 rounds only: take a long one.
+
+    Raises
+    ------
+    Invalid
+        The key is not the certificate's, or of a kind that PKCS #12 files hold nowhere yet (ML-DSA), or the password is
+        empty.
+    """
+    if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+        message = "PKCS #12 holds RSA, EC and Ed25519 keys, not yet ML-DSA; keep key and certificate as PEM"
+        raise Invalid(message, field="private_key", value=type(private_key).__name__)
+    if public_key_der(private_key.public_key()) != public_key_der(cast("PublicKey", cert.public_key())):
+        message = f"the private key does not belong to certificate {cert.serial_number:x}"
+        raise Invalid(message, field="private_key")
+    if password == b"":
+        raise Invalid("the password is empty; give one, or None for a file without encryption", field="password")
+    return pkcs12.serialize_key_and_certificates(
+        (_common_name(cert) if name is None else name).encode() or None,
+        private_key,
+        cert,
+        chain,
+        _encryption(password, compatibility=compatibility),
+    )
+
+
+def _encryption(password: bytes | None, *, compatibility: bool) -> KeySerializationEncryption:
+    if password is None:
+        return NoEncryption()
+    builder = PrivateFormat.PKCS12.encryption_builder()
+    if compatibility:
+        scheme, digest = pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC, hashes.SHA1()  # noqa: S303  # what old stores read
+        return builder.key_cert_algorithm(scheme).hmac_hash(digest).build(password)
+    strong = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256())
+    return strong.kdf_rounds(_ROUNDS).build(password)
+
+
+def _common_name(cert: x509.Certificate) -> str:
+    found = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""

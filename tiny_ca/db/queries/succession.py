@@ -1,0 +1,133 @@
+"""Units of work on a new certificate and those before it: who may have the name, what becomes of its predecessor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from sqlalchemy import or_, select, update
+
+from tiny_ca.const import CertType
+from tiny_ca.db.const import CertificateStatus, Succession
+from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.db.queries.revocations import locked_certificate, revoke
+from tiny_ca.exc import Conflict, NotUniqueCertOwner
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from tiny_ca.db.entries import CertificateEntry
+
+__all__ = ["insert_successor"]
+
+_SUPERSEDED: Final = x509.ReasonFlags.superseded
+
+
+def insert_successor(
+    session: Session, entry: CertificateEntry, succession: Succession, *, predecessor: int | None, now: datetime
+) -> None:
+    """Keep a certificate, and do to those before it what ``succession`` says.
+
+    ``predecessor`` is the serial number of the one that is renewed or rotated, None for the other kinds.
+
+    Raises
+    ------
+    NotUniqueCertOwner
+        Another valid certificate holds the name.
+    CertNotFound
+        There is no such predecessor.
+    Conflict
+        The predecessor is revoked, or the serial number or UUID of the new one is there already.
+    """
+    match succession, predecessor:
+        case Succession.SHARED, None:
+            claimed = None
+        case Succession.UNIQUE, None:
+            claimed = entry.common_name
+        case Succession.OVERWRITE, None:
+            _supersede_holders(session, entry, now)
+            claimed = entry.common_name
+        case Succession.RENEWAL, int(serial):
+            claimed = _taken_over(session, serial)
+        case Succession.ROTATION, int(serial):
+            _rotate(session, serial, entry, now)
+            claimed = entry.common_name
+        case _:
+            raise TypeError(f"{succession} {'needs a' if predecessor is None else 'has no'} predecessor")
+    insert_certificates(session, [replace(entry, unique_name=claimed)], now=now)
+
+
+def _taken_over(session: Session, serial: int) -> str | None:
+    """Free the name that a predecessor claimed, for its renewal to claim."""
+    old = _successable(session, serial)
+    claimed, old.unique_name = old.unique_name, None
+    session.flush()
+    return claimed
+
+
+def _rotate(session: Session, serial: int, entry: CertificateEntry, now: datetime) -> None:
+    old = _successable(session, serial)
+    if old.key_type == CertType.CA.value and entry.key_type != CertType.CA.value:
+        raise Conflict(f"certificate {serial:x} is a CA's, which only a CA's replaces")
+    if old.not_valid_after >= now:
+        revoke(session, serial, _SUPERSEDED, now=now)
+    if old.common_name == entry.common_name:
+        # Its renewals have the same name, and the same owner.
+        session.execute(
+            update(CertificateRecord)
+            .where(CertificateRecord.unique_name == entry.common_name)
+            .values(unique_name=None)
+            .execution_options(synchronize_session=False)
+        )
+    elif (holder := _holder(session, entry.common_name, now)) is not None:
+        raise NotUniqueCertOwner(
+            f"certificate {int(holder):x} is valid and named {entry.common_name!r}; revoke it first"
+        )
+
+
+def _successable(session: Session, serial: int) -> CertificateRecord:
+    old = locked_certificate(session, serial)
+    if old.revocation_date is not None:
+        raise Conflict(f"certificate {serial:x} was revoked at {old.revocation_date.isoformat()}: it has no successor")
+    return old
+
+
+def _holder(session: Session, common_name: str | None, now: datetime) -> str | None:
+    return session.scalar(
+        select(CertificateRecord.serial_number)
+        .where(
+            CertificateRecord.common_name == common_name,
+            CertificateRecord.status == CertificateStatus.VALID.value,
+            CertificateRecord.not_valid_after >= now,
+        )
+        .limit(1)
+    )
+
+
+def _supersede_holders(session: Session, entry: CertificateEntry, now: datetime) -> None:
+    """Make room: revoke every valid holder of the name, and take the folder of one that is not valid any more.
+
+    A CA's certificate makes room only for a CA's: a host that is named like it must not end it.
+    """
+    valid = CertificateRecord.status == CertificateStatus.VALID.value
+    of_a_ca = CertificateRecord.key_type == CertType.CA.value
+    holders = session.scalars(
+        select(CertificateRecord.serial_number).where(
+            CertificateRecord.common_name == entry.common_name,
+            valid,
+            CertificateRecord.not_valid_after >= now,
+            of_a_ca if entry.key_type == CertType.CA.value else ~of_a_ca,
+        )
+    )
+    for serial_number in holders.all():
+        revoke(session, int(serial_number), _SUPERSEDED, now=now)
+    session.execute(
+        update(CertificateRecord)
+        .where(CertificateRecord.uuid == entry.uuid, or_(~valid, CertificateRecord.not_valid_after < now))
+        .values(uuid=None)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,216 @@
+"""Files and record of one certificate: both or neither, and only then does the old certificate go.
+
+    begin folder -> files -> record (and, in its transaction, the end of the old one) -> put in place -> finish folder
+
+Like the rest of the core, nothing here awaits anything but ``self._run`` and itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from logging import Logger
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from cryptography import x509
+
+from tiny_ca.const import CertType
+from tiny_ca.db.base_db import BaseDB
+from tiny_ca.db.const import Succession
+from tiny_ca.db.models import CertificateRecord
+from tiny_ca.exc import FileAlreadyExists, RegistryUnavailable
+from tiny_ca.managers.effects import Run
+from tiny_ca.storage.base_storage import BaseStorage
+from tiny_ca.storage.const import CryptoObject
+from tiny_ca.storage.folders import checked_name, checked_path
+from tiny_ca.storage.unfinished import UnfinishedFolder
+
+__all__ = ["ACCOUNTING", "SHARED", "Heir", "Keeping", "Made", "offers"]
+
+# What a storage offers that can say, after a crash, what was begun.
+ACCOUNTING: Final = (
+    "begin_certificate_folder",
+    "finish_certificate_folder",
+    "discard_certificate_folder",
+    "unfinished_certificate_folders",
+    "sweep",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where files go: into ``written``, which takes the place of the folder ``uuid`` where there is one already."""
+
+    cert_path: str | Path | None
+    uuid: str
+    written: str
+    in_place: bool = False
+
+    @property
+    def staged(self) -> bool:
+        return self.written != self.uuid
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was signed, and what is kept beside it."""
+
+    cert: x509.Certificate
+    others: tuple[CryptoObject, ...]
+    file_name: str
+    key_type: CertType
+
+
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """What a new certificate does to those before it; ``old`` is the one that it replaces or renews."""
+
+    succession: Succession
+    old: CertificateRecord | None = None
+
+    @property
+    def predecessor(self) -> int | None:
+        """The serial number of the one that is renewed or rotated."""
+        by_name = self.succession in {Succession.UNIQUE, Succession.OVERWRITE, Succession.SHARED}
+        return None if by_name or self.old is None else int(self.old.serial_number)
+
+    @property
+    def ends_old(self) -> bool:
+        """Whether the old one is revoked once the new one stands."""
+        return self.old is not None and self.succession in {Succession.OVERWRITE, Succession.ROTATION}
+
+
+SHARED: Final = Heir(Succession.SHARED)
+
+
+class Keeping:
+    """A storage, and how effects are done; the registry comes with each call, for an operation may need none."""
+
+    def __init__(self, storage: BaseStorage, logger: Logger, run: Run) -> None:
+        self._storage = storage
+        self._logger = logger
+        self._run = run
+
+    async def _place(self, cert_path: str | Path | None, uuid_str: str | None, *, is_overwrite: bool) -> _Place:
+        checked_path(cert_path, "cert_path")
+        fresh = str(uuid4())
+        place = _Place(cert_path=cert_path, uuid=fresh, written=fresh)
+        if uuid_str is None:
+            return place
+        checked_name(uuid_str, "uuid_str")
+        if not offers(self._storage, "has_certificate_folder") or not await self._has_folder(uuid_str, cert_path):
+            # A storage that cannot say what is there overwrites in place, and then nothing can be taken back.
+            blind = is_overwrite and not offers(self._storage, "has_certificate_folder")
+            return replace(place, uuid=uuid_str, written=uuid_str, in_place=blind)
+        if not is_overwrite:
+            raise FileAlreadyExists(f"the folder {uuid_str!r} is in use; pass is_overwrite=True to replace it")
+        return replace(place, uuid=uuid_str)
+
+    async def _keep(self, database: BaseDB, place: _Place, made: Made, heir: Heir) -> list[Path]:
+        """Keep the files, then the record, or neither; only then does the old certificate go. Return the paths."""
+        # 1. A folder that is known to be unfinished, for whoever repairs after us if we die.
+        unfinished = await self._begin_folder(place)
+        try:
+            return await self._fill(database, place, made, heir, unfinished)
+        finally:
+            if unfinished:
+                unfinished.release()
+
+    async def _fill(
+        self, database: BaseDB, place: _Place, made: Made, heir: Heir, unfinished: UnfinishedFolder | None
+    ) -> list[Path]:
+        paths: list[Path] = []
+        uuid = place.uuid
+        try:
+            # 2. The files, in a folder that nobody is told of before the certificate is recorded.
+            for file in (made.cert, *made.others):
+                path, folder = await self._run(
+                    self._storage.save_certificate,
+                    cert=file,
+                    file_name=made.file_name,
+                    cert_path=place.cert_path,
+                    uuid_str=place.written,
+                    is_overwrite=place.in_place,
+                )
+                paths.append(Path(path))
+                uuid = place.uuid if place.staged else folder or uuid
+            # 3. The record and, in the same transaction where the registry can, the end of the old certificate.
+            ended = await self._register(database, made, uuid, heir)
+        except BaseException:  # whatever it was: without a record there must be no key
+            if (unfinished or paths) and not place.in_place:
+                await self._delete_folder(place.written, place.cert_path)
+            raise
+        # 4. The new one stands.
+        if heir.old is not None and heir.ends_old and not ended:
+            await self._supersede(database, heir.old)
+        if place.staged:
+            paths = await self._put_in_place(place, paths)
+        await self._finish_folder(unfinished)
+        # A CA's key stays: there may be a CRL to sign yet.
+        old = heir.old if heir.ends_old and made.key_type is not CertType.CA else None
+        if old is not None and old.uuid not in {None, uuid}:
+            await self._delete_folder(str(old.uuid), place.cert_path)
+        return paths
+
+    async def _begin_folder(self, place: _Place) -> UnfinishedFolder | None:
+        if place.in_place or not offers(self._storage, *ACCOUNTING):
+            return None
+        storage: Any = self._storage
+        begun: UnfinishedFolder = await self._run(
+            storage.begin_certificate_folder, uuid_str=place.written, cert_path=place.cert_path
+        )
+        return begun
+
+    async def _finish_folder(self, folder: UnfinishedFolder | None) -> None:
+        if folder is not None:
+            storage: Any = self._storage
+            await self._run(storage.finish_certificate_folder, folder)
+
+    async def _register(self, database: BaseDB, made: Made, uuid: str, heir: Heir) -> bool:
+        """Record; return whether that also ended the certificates it replaces. Raises where nothing was recorded."""
+        entry: dict[str, Any] = {"cert": made.cert, "uuid": uuid, "key_type": made.key_type}
+        if offers(database, "record_certificate"):
+            registry: Any = database
+            await self._run(
+                registry.record_certificate, **entry, succession=heir.succession, predecessor=heir.predecessor
+            )
+            return True
+        if not await self._run(database.register_cert_in_db, **entry):
+            message = f"the registry did not record certificate {made.cert.serial_number:x}; its log says why"
+            raise RegistryUnavailable(message)
+        return False
+
+    async def _supersede(self, database: BaseDB, old: CertificateRecord) -> None:
+        serial = int(old.serial_number)
+        revoked, outcome = await self._run(
+            database.revoke_certificate, serial_number=serial, reason=x509.ReasonFlags.superseded
+        )
+        if not revoked:
+            self._logger.warning("certificate %x was replaced but is not revoked: %s", serial, outcome.name)
+
+    async def _put_in_place(self, place: _Place, paths: list[Path]) -> list[Path]:
+        storage: Any = self._storage
+        folder: Path = await self._run(
+            storage.replace_certificate_folder,
+            uuid_str=place.uuid,
+            by_uuid=place.written,
+            cert_path=place.cert_path,
+        )
+        return [folder / path.name for path in paths]
+
+    async def _has_folder(self, uuid: str, cert_path: str | Path | None) -> bool:
+        storage: Any = self._storage
+        answer: bool = await self._run(storage.has_certificate_folder, uuid_str=uuid, cert_path=cert_path)
+        return answer
+
+    async def _delete_folder(self, uuid: str, cert_path: str | Path | None) -> None:
+        """Delete a folder that may be gone already, or be elsewhere."""
+        if offers(self._storage, "has_certificate_folder") and not await self._has_folder(uuid, cert_path):
+            return
+        await self._run(self._storage.delete_certificate_folder, uuid_str=uuid, cert_path=cert_path)
+
+
+def offers(collaborator: object, *methods: str) -> bool:
+    """Tell whether its class has what BaseDB and BaseStorage do not ask for."""
+    return all(callable(getattr(type(collaborator), method, None)) for method in methods)
