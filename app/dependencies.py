@@ -58,7 +58,7 @@ async def current_caller(request: Request, _scheme: Annotated[object, Depends(_b
     """
     service = _service(request)
     try:
-        principal = await service.authenticator.authenticate(request.headers.get("authorization"))
+        principal = await service.authenticator.authenticate(request.headers.getlist("authorization"))
     except Unauthenticated:
         service.metrics.unauthenticated.inc()
         raise

@@ -19,7 +19,7 @@ __all__ = ["BoundedHttpProtocol"]
 _MAX_HEAD: Final = 64 * 1024
 _HEAD_SECONDS: Final = 10.0
 _REASONS: Final = {
-    HTTPStatus.BAD_REQUEST: "the request is no HTTP/1.1 that can be read",
+    HTTPStatus.BAD_REQUEST: "the request is no HTTP/1.1 that can be read, with one Host (RFC 9112 §3.2)",
     HTTPStatus.REQUEST_TIMEOUT: f"the request's head did not come within {_HEAD_SECONDS:g} seconds",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"the request's head is larger than {_MAX_HEAD} bytes",
 }
@@ -29,11 +29,16 @@ class _HeadTooLarge(Exception):
     """Raised through the parser, which stops at it."""
 
 
+class _BadHost(Exception):
+    """Raised through the parser, which stops at it."""
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Counts a head while it comes, and closes a connection whose head is too large or too slow."""
 
     _head_octets = 0
     _field_octets = 0
+    _hosts = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -60,6 +65,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._field_octets = 0
+        self._hosts = 0
         if self._head_timer is None:
             self._await_head()
 
@@ -67,6 +73,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Take one header field, unless there are too many in all."""
         super().on_header(name, value)
         self._field_octets += len(name) + len(value)
+        self._hosts += name.lower() == b"host"
         if self._field_octets > _MAX_HEAD:
             raise _HeadTooLarge
 
@@ -75,6 +82,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_octets = 0
         self._stop_timer()
+        # RFC 9112 §3.2: none, where HTTP/1.1 needs one, or several, of which a proxy may have read another.
+        if self._hosts > 1 or (not self._hosts and self.parser.get_http_version() == "1.1"):
+            raise _BadHost
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from sqlalchemy import text
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import database
@@ -19,7 +19,6 @@ from app.api.documentation import SCHEMAS
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
 from app.dependencies import Service
 from app.jobs import JobRunner, job_table
-from app.logs import configure_logging
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware
 from app.problems import add_problem_handlers
@@ -29,16 +28,17 @@ from app.services.issuers import IssuerStore
 from app.services.lifecycle import LifecycleService
 from app.services.readiness import Readiness
 from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, TokenEntry
+from tiny_ca.db.models import TokenRecord
 from tiny_ca.db.queries.issuers import list_issuers
 from tiny_ca.db.queries.tokens import put_token, token_by_id
 from tiny_ca.exc import Invalid
 
-__all__ = ["app_from_environment", "create_app", "open_ca", "prepare_ca"]
+__all__ = ["create_app", "open_ca", "prepare_ca", "touch"]
 
 _log = structlog.get_logger(__name__)
 _DESCRIPTION = """
@@ -79,13 +79,6 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> F
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
-
-
-def app_from_environment() -> FastAPI:
-    """For uvicorn's worker processes, which get their settings through the environment."""
-    settings = load_settings()
-    configure_logging(form=settings.log_format, level=settings.log_level)
-    return create_app(settings)
 
 
 async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
@@ -145,7 +138,7 @@ async def _start(
     jobs.start()
     stack.push_async_callback(jobs.stop)
     readiness = Readiness(
-        database=lambda: db.write(_touch),
+        database=lambda: touch(db),
         migrations=lambda: database.is_current(db),
         issuers=issuers,
         crls=crls,
@@ -212,6 +205,16 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _touch(session: Session) -> None:
-    """Begin a transaction that could write, which a database locked by others does not let us."""
-    session.execute(text("SELECT 1"))
+async def touch(db: AsyncDBHandler) -> None:
+    """Write a row as it is: a database that is locked, read-only or full does not let us.
+
+    Raises
+    ------
+    RegistryUnavailable
+        It does not.
+    """
+    await db.write(_rewrite_admin)
+
+
+def _rewrite_admin(session: Session) -> None:
+    session.execute(update(TokenRecord).where(TokenRecord.id == ADMIN_TOKEN_ID).values(name=TokenRecord.name))

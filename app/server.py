@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from app.http_protocol import BoundedHttpProtocol
+from app.lock import only_server
+from app.logs import configure_logging
 from app.main import create_app, prepare_ca
+from app.services.secrets import prepare_data_dir
 from app.settings import Settings, SettingsError
+from app.workers import supervise
+from tiny_ca.exc import TinyCAError
 
 __all__ = ["serve"]
 
@@ -28,6 +33,7 @@ __all__ = ["serve"]
 # what is open: the jobs, the pipeline, the CRLs and the database have a second each.
 _GIVE_UP_SECONDS: Final = 4
 _GRACE_SECONDS: Final = 5
+_PORT_SECONDS: Final = 1.0
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,34 +81,36 @@ def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
     with _listen(asked) as listener:
         # Port 0 is whichever was free; what certificates point to must be the real one.
         settings = asked.model_copy(update={"port": listener.getsockname()[1]})
-        if settings.workers > 1:
-            return _serve_many(settings, listener, announce)
-        app = create_app(settings)
-        server = _Server(app, settings, lambda: announce(settings))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve_one(app, server, listener))
+        prepare_data_dir(settings.data_dir)
+        with only_server(settings):
+            if settings.workers == 1:
+                return _serve_one(settings, listener, lambda: announce(settings))
+            asyncio.run(prepare_ca(settings))  # the first run's work is done once, before any of them
+            announce(settings)
+            return supervise(settings, listener, _worker)
 
 
-async def _serve_one(app: FastAPI, server: _Server, listener: socket.socket) -> int:
-    # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
-    async with app.router.lifespan_context(app):
-        await server.serve(sockets=[listener])
-    return 0
+def _worker(settings: Settings, listener: socket.socket) -> int:
+    """One of several processes; what stops it is one line, as for a single one."""
+    configure_logging(form=settings.log_format, level=settings.log_level)
+    try:
+        return _serve_one(settings, listener, lambda: None)
+    except (SettingsError, TinyCAError) as error:
+        structlog.get_logger(__name__).error("worker.cannot_start", error=str(error))
+        return 1
 
 
-def _serve_many(settings: Settings, listener: socket.socket, announce: Callable[[Settings], None]) -> int:
-    """Worker processes share the socket and the database only; they read their settings from the environment."""
-    asyncio.run(prepare_ca(settings))  # the first run's work is done once, before any of them
-    os.environ.update(settings.as_environment())
-    config = uvicorn.Config(
-        "app.main:app_from_environment",
-        factory=True,
-        lifespan="on",
-        workers=settings.workers,
-        **_options(settings),
-    )
-    announce(settings)
-    Multiprocess(config, sockets=[listener]).run()
+def _serve_one(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> int:
+    app = create_app(settings)
+    server = _Server(app, settings, announce)
+
+    async def run() -> None:
+        # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[listener])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
     return 0
 
 
@@ -121,14 +129,24 @@ def _check_tls(settings: Settings) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        name = "TINY_CA_PORT" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "TINY_CA_HOST"
-        message = f"{name}: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
-        raise SettingsError(message) from error
+    until = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+            break
+        except OSError as error:
+            # The workers of a parent that was killed need a moment to notice, and hold the port meanwhile.
+            if error.errno == errno.EADDRINUSE and time.monotonic() < until:
+                time.sleep(_PORT_SECONDS / 10)
+                continue
+            raise _not_listening(settings, error) from error
     listener.set_inheritable(True)
     return listener
+
+
+def _not_listening(settings: Settings, error: OSError) -> SettingsError:
+    name = "TINY_CA_PORT" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "TINY_CA_HOST"
+    return SettingsError(f"{name}: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from socket import gethostname
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+from cryptography.x509.oid import NameOID
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -20,10 +21,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.net import is_loopback, is_unspecified
 from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
+from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.db.engine import async_url
 from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
-from tiny_ca.utils.duration import format_duration
 
 __all__ = ["MIN_PASSPHRASE_LENGTH", "MIN_SECRET_LENGTH", "Settings", "SettingsError", "load_settings"]
 
@@ -82,6 +83,12 @@ class Settings(BaseSettings):
     def _crl_lifetime_is_sane(cls, value: timedelta) -> timedelta:
         if not timedelta(minutes=1) <= value <= timedelta(days=365):
             raise ValueError("a CRL lives from 1m to 365d")
+        return value
+
+    @field_validator("organization")
+    @classmethod
+    def _organization_is_signable(cls, value: str) -> str:
+        or_value_error(checked_subject, [(NameOID.ORGANIZATION_NAME, value)], field="organization")
         return value
 
     @field_validator("database_url")
@@ -152,14 +159,6 @@ class Settings(BaseSettings):
         """Whether another process may write to the database while this one serves."""
         return self.workers > 1 or not self.effective_database_url.startswith("sqlite")
 
-    def as_environment(self) -> dict[str, str]:
-        """What was set, as the variables that another process of ours reads; secrets reach it as they reached us."""
-        return {
-            _PREFIX + name.upper(): _as_text(value)
-            for name, value in self
-            if name in self.model_fields_set and value is not None and not isinstance(value, SecretStr)
-        }
-
 
 def load_settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check each of them
     """Read the settings; a flag that is not None goes before the environment, that before ``.env``.
@@ -182,18 +181,6 @@ def _refuse_unknown(variables: dict[str, str | None]) -> None:
     unknown = sorted(name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in known)
     if unknown:
         raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-
-
-def _as_text(value: object) -> str:
-    match value:
-        case timedelta():
-            return format_duration(value)
-        case KeySpec():
-            return ":".join(
-                str(part) for part in (value.algorithm, value.size or value.curve or value.parameter_set) if part
-            )
-        case _:
-            return str(value)
 
 
 def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -32,7 +33,16 @@ def _errors(results: Any) -> list[str]:  # noqa: ANN401  # pkilint has no types
         for result in results
         for description in result.finding_descriptions
         if description.finding.severity <= ValidationFindingSeverity.ERROR  # the worse, the lower
+        and not _is_wildcard(str(description))
     ]
+
+
+def _is_wildcard(finding: str) -> bool:
+    """RFC 5280 §4.2.1.6 leaves wildcards to others (RFC 9525 §6.3 has them); pkilint calls each a broken name."""
+    return "pkix.invalid_domain_name_syntax" in finding and _WILDCARD.search(finding) is not None
+
+
+_WILDCARD: Final = re.compile(r'"\*(\.[a-z0-9-]{1,63}){2,}"')
 
 
 @cache

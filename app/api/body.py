@@ -20,7 +20,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def is_raw_csr(body: bytes) -> bool:
     """Whether the body is a CSR itself, PEM (anywhere in it) or DER, whatever its Content-Type says."""
-    return body[:1] == b"\x30" or (b"-----BEGIN" in body[:4096] and not body.lstrip().startswith(b"{"))
+    return body[:1] == b"\x30" or (b"-----BEGIN" in body and not body.lstrip().startswith(b"{"))
 
 
 async def json_body(request: Request, model: type[_Model]) -> _Model:

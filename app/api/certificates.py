@@ -20,6 +20,7 @@ from app.api.negotiation import choose
 from app.api.schemas import (
     CertificateAnswer,
     CertificatePage,
+    Digits,
     Instant,
     IssueFromConfig,
     IssueFromCSR,
@@ -56,7 +57,7 @@ class _IssueQuery(BaseModel):
     profile: Annotated[str | None, Field(min_length=1, max_length=64, examples=["server"])] = None
     issuer_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
     lifetime: Lifetime | None = None
-    days_valid: Annotated[int | None, Field(ge=1, le=3_650_000)] = None
+    days_valid: Annotated[int | None, Digits, Field(ge=1, le=3_650_000)] = None
 
 
 class _ListQuery(BaseModel):
@@ -74,7 +75,7 @@ class _ListQuery(BaseModel):
     expires_before: Instant | None = None
     expires_after: Instant | None = None
     spki_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Digits, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(max_length=64)] = None
 
 

@@ -106,7 +106,7 @@ def _is_fresh(request: Request, file: PublicFile, etag: str) -> bool:
     if asked is not None:  # RFC 9110 §13.1.3: If-Modified-Since counts only without it
         return asked.strip() == "*" or etag in {one.strip().removeprefix("W/") for one in asked.split(",")}
     since = request.headers.get("if-modified-since")
-    if since is None:
+    if since is None or not file.dated:
         return False
     try:
         return parsedate_to_datetime(since) >= file.modified

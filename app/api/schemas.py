@@ -20,7 +20,7 @@ from pydantic import (
 
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
-from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.db.const import CertificateStatus
@@ -31,6 +31,7 @@ __all__ = [
     "CertificateAnswer",
     "CertificatePage",
     "CertificateView",
+    "Digits",
     "Instant",
     "IssueFromCSR",
     "IssueFromConfig",
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
-_MAX_NAMES_SENT = 1000  # past this the list is not even read; the limit of a certificate is told by the names' own room
 
 
 def rfc3339(moment: datetime) -> str:
@@ -64,9 +64,18 @@ def _instant(value: object) -> datetime:
         raise ValueError(f"{value} is no moment of any calendar: {error}") from None
 
 
+def _digits(value: object) -> object:
+    """Read a query's integer: int() would also take ``1_0``, blanks and a plus sign."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("write a whole number in digits")
+    return value
+
+
+Digits = BeforeValidator(_digits, json_schema_input_type=int)
 Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=datetime)]
 Name = Annotated[str, Field(max_length=2048)]
-Names = Annotated[list[Name], Field(max_length=_MAX_NAMES_SENT)]
+# How many there may be is told by ``AlternativeNames.parse``, for all kinds together.
+Names = Annotated[list[Name], Field(json_schema_extra={"maxItems": MAX_NAMES})]
 
 
 class _Request(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -32,8 +32,8 @@ class TokenAuthenticator:
         self._clock = clock
         self._known: dict[str, tuple[float, TokenRecord]] = {}
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """Tell who sent this header.
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:
+        """Tell who sent these ``Authorization`` headers, of which there must be one.
 
         Raises
         ------
@@ -71,10 +71,10 @@ def token_sha256(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _bearer_token(authorization: str | None) -> str:
-    if authorization is None:
-        raise Unauthenticated("send the header 'Authorization: Bearer TOKEN'")
-    scheme, _, token = authorization.partition(" ")
+def _bearer_token(authorization: Sequence[str]) -> str:
+    if len(authorization) != 1:  # of two, a proxy may have judged by the other one
+        raise Unauthenticated("send the header 'Authorization: Bearer TOKEN', once")
+    scheme, _, token = authorization[0].partition(" ")
     token = token.strip()
     if scheme.lower() != _SCHEME or not token or len(token) > _MAX_TOKEN_LENGTH or " " in token:
         raise Unauthenticated("the Authorization header is not 'Bearer TOKEN'")

@@ -26,7 +26,7 @@ from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CRLEntry, CRLSnapshot
 from tiny_ca.db.models import CRLRecord, IssuerRecord
-from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl
+from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, this_update_before
 from tiny_ca.exc import RegistryUnavailable, TinyCAError, Unavailable
 
 __all__ = ["CRLPublisher", "PublishedCRL"]
@@ -177,7 +177,8 @@ class CRLPublisher:
                 await self._accept(record)
 
     async def _accept(self, crl: CRLEntry | CRLRecord) -> None:
-        made = await asyncio.to_thread(_published, crl)
+        before = await self._db.read(this_update_before, crl.issuer_id, crl.number)
+        made = await asyncio.to_thread(_published, crl, dated=before is None or before < crl.this_update)
         known = self._current.get(crl.issuer_id)
         if known is None or made.number > known.number:
             self._current[crl.issuer_id] = made
@@ -236,13 +237,13 @@ def _revocation_count(session: Session, issuer_id: str) -> int | None:
     return session.scalar(select(IssuerRecord.revocation_count).where(IssuerRecord.id == issuer_id))
 
 
-def _published(crl: CRLEntry | CRLRecord) -> PublishedCRL:
+def _published(crl: CRLEntry | CRLRecord, *, dated: bool) -> PublishedCRL:
     pem = x509.load_der_x509_crl(crl.der).public_bytes(Encoding.PEM)
     return PublishedCRL(
         number=crl.number,
         this_update=crl.this_update,
         next_update=crl.next_update,
         revocation_count=crl.revocation_count,
-        der=PublicFile.of(crl.der, CRL, crl.this_update),
-        pem=PublicFile.of(pem, PEM, crl.this_update),
+        der=PublicFile.of(crl.der, CRL, crl.this_update, dated=dated),
+        pem=PublicFile.of(pem, PEM, crl.this_update, dated=dated),
     )

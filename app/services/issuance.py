@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -30,6 +30,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
 __all__ = ["IssuanceOrder", "IssuancePipeline", "Issued"]
@@ -250,10 +251,24 @@ def _audit(order: IssuanceOrder, now: datetime, **facts: Any) -> AuditEntry:  # 
 
 
 def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> None:
-    """One transaction: the certificates, an audit row for each, and an audit row for each refusal."""
+    """One transaction: the certificates, an audit row for each, and an audit row for each refusal.
+
+    Raises
+    ------
+    Conflict
+        A CA that signed them is revoked by now, whoever revoked it: what another process did counts from its commit on.
+    """
     issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
     if issued:
+        _check_issuers(session, {outcome.issuer.id: outcome.issuer for outcome in issued}.values())
         insert_certificates(session, [outcome.entry for outcome in issued], now=now)
     rows = [outcome.audit for outcome in outcomes if outcome.audit is not None]
     if rows:
         insert_audit(session, rows)
+
+
+def _check_issuers(session: Session, issuers: Iterable[Issuer]) -> None:
+    for issuer in issuers:
+        above = [certificate.serial_number for certificate in (issuer.certificate, *issuer.chain)]
+        if revoked_among(session, above):
+            raise Conflict(f"issuer {issuer.id}, or a CA above it, is revoked")

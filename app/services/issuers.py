@@ -337,6 +337,7 @@ def _open(
             _signer(record, passphrase),
             chain=chains[record.id][1:],
             urls=issuer_urls(public_url, record.id),
+            peers=tuple(chain[0] for chain in chains.values()),
         )
         for record in records
         if record.private_key_pem is not None

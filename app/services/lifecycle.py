@@ -6,9 +6,11 @@ registry, and a revocation is answered only once the CRL that holds it can be fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 
@@ -97,7 +99,6 @@ class LifecycleService:
         Malformed, Invalid, Forbidden, Conflict, Unavailable
             The CSR is none, is unfit, policy or state says no, or it could not be recorded.
         """
-        caller.principal.require(Permission.CERTIFICATES_ISSUE)
 
         def read() -> CertificateRequest:
             return CertificateRequest.from_csr(
@@ -108,7 +109,9 @@ class LifecycleService:
                 certificate_type=wish.certificate_type,
             )
 
-        order = self._order(caller, wish, read, default_profile="server")
+        async with self._refusals(self._audit(caller, "certificate.issue", profile=wish.profile)):
+            caller.principal.require(Permission.CERTIFICATES_ISSUE)
+            order = self._order(caller, wish, read, default_profile="server")
         if order.profile.ca:
             await self._intend(caller, order)
         return await self._pipeline.submit(order)
@@ -123,8 +126,9 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             As for a CSR.
         """
-        caller.principal.require(Permission.CERTIFICATES_ISSUE)
-        order = self._order(caller, wish, lambda: request, default_profile=default_profile)
+        async with self._refusals(self._audit(caller, "certificate.issue", profile=wish.profile)):
+            caller.principal.require(Permission.CERTIFICATES_ISSUE)
+            order = self._order(caller, wish, lambda: request, default_profile=default_profile)
         try:
             _check_no_ca_key(order)
             check(
@@ -178,18 +182,17 @@ class LifecycleService:
         CertNotFound, Conflict, Invalid
             Unknown, expired or revoked for another reason, or ``removeFromCRL``.
         """
-        caller.principal.require(Permission.CERTIFICATES_REVOKE)
-        audit = self._audit(caller, "certificate.revoke", "success", serial_number, detail={"reason": reason.value})
+        detail = {"reason": reason.value}
+        audit = self._audit(caller, "certificate.revoke", serial_number=str(serial_number), detail=detail)
+        async with self._refusals(audit):
+            caller.principal.require(Permission.CERTIFICATES_REVOKE)
         found = await self._find(serial_number)
-        if found.key_type == CertType.CA.value:
-            caller.principal.require(Permission.ISSUERS_MANAGE)
         audit = replace(audit, issuer_id=found.issuer_id, profile=found.profile)
-        try:
+        async with self._refusals(audit):
+            if found.key_type == CertType.CA.value:
+                caller.principal.require(Permission.ISSUERS_MANAGE)
             self._check_revocable(found)
             record = await self._db.write(revoke, serial_number, reason, now=self._clock(), audit=audit)
-        except Conflict as error:
-            await self._refused(audit, error)
-            raise
         if record.key_type == CertType.CA.value:
             await self._issuers.load_revoked()
         if record.revocation_reason != found.revocation_reason:
@@ -224,16 +227,8 @@ class LifecycleService:
 
     async def _intend(self, caller: Caller, order: IssuanceOrder) -> None:
         """Before a CA's certificate is signed, it is written down that it shall be: rare, and it matters."""
-        intent = AuditEntry(
-            at=self._clock(),
-            actor=caller.principal.id,
-            action=order.action,
-            outcome="intended",
-            issuer_id=order.issuer.id,
-            profile=order.profile.name,
-            request_id=caller.request_id,
-        )
-        await self._db.write(insert_audit, [intent])
+        intent = self._audit(caller, order.action, issuer_id=order.issuer.id, profile=order.profile.name)
+        await self._db.write(insert_audit, [replace(intent, outcome="intended")])
 
     def _issuer(self, issuer_id: str | None) -> Issuer:
         if issuer_id is None:
@@ -249,22 +244,26 @@ class LifecycleService:
             raise Invalid(message, field="profile", value=name[:80])
         return self._profiles[name]
 
-    def _audit(
-        self, caller: Caller, action: str, outcome: str, serial_number: int, detail: dict[str, object]
-    ) -> AuditEntry:
+    def _audit(self, caller: Caller, action: str, **facts: Any) -> AuditEntry:  # noqa: ANN401  # AuditEntry checks them
         return AuditEntry(
             at=self._clock(),
             actor=caller.principal.id,
             action=action,
-            outcome=outcome,
-            serial_number=str(serial_number),
+            outcome="success",
             request_id=caller.request_id,
-            detail=detail,
+            **facts,
         )
 
-    async def _refused(self, audit: AuditEntry, error: Conflict) -> None:
-        detail = {**(audit.detail or {}), "message": error.message}
-        await self._db.write(insert_audit, [replace(audit, outcome="refused", rule="conflict", detail=detail)])
+    @asynccontextmanager
+    async def _refusals(self, audit: AuditEntry) -> AsyncIterator[None]:
+        """Audit what policy or state refuses in the block, which must not reach the pipeline: that audits its own."""
+        try:
+            yield
+        except (Forbidden, Conflict) as error:
+            rule = error.rule if isinstance(error, Forbidden) else "conflict"
+            detail = {**(audit.detail or {}), "message": error.message}
+            await self._db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
+            raise
 
 
 def _check_no_ca_key(order: IssuanceOrder) -> None:

@@ -24,6 +24,7 @@ CRL: Final = "application/pkix-crl"
 class PublicFile:
     """One file with its validators (RFC 9110 §8.8); what costs time is done when it is made, not when it is served.
 
+    ``dated`` False: another version has the same second as its date, which then tells nothing (RFC 9110 §8.8.2.2).
     ``gzipped`` None: it does not shrink. The compressed form is another representation, so its strong validator differs
     (RFC 9110 §8.8.3).
     """
@@ -35,21 +36,23 @@ class PublicFile:
     etag: str
     gzipped: bytes | None = field(repr=False)
     gzip_etag: str
+    dated: bool
 
     @classmethod
-    def of(cls, content: bytes, media_type: str, modified: datetime) -> PublicFile:
+    def of(cls, content: bytes, media_type: str, modified: datetime, *, dated: bool = True) -> PublicFile:
         """Compute everything; for a large CRL this takes a while, and belongs into a thread."""
         digest = hashlib.sha256(content).hexdigest()[:32]
         whole_second = modified.replace(microsecond=0)
+        compressed = gzip.compress(content, mtime=0)  # no time inside, so that equal content stays equal
         return cls(
             content=content,
             media_type=media_type,
             modified=whole_second,
             last_modified=format_datetime(whole_second, usegmt=True),
             etag=f'"{digest}"',
-            # No time inside, so that equal content stays equal.
-            gzipped=gzip.compress(content, mtime=0) if media_type == PEM else None,
+            gzipped=compressed if len(compressed) < len(content) else None,
             gzip_etag=f'"{digest}-gzip"',
+            dated=dated,
         )
 
 

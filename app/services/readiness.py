@@ -107,6 +107,7 @@ class Readiness:
         return _OK
 
     async def _ask_issuer(self) -> str:
+        await self._issuers.load_revoked()  # another process may have revoked it
         ends = self._issuers.for_issuing(self._issuers.default.id).not_valid_after
         return _OK if ends > self._clock() + _ISSUER_MARGIN else f"the default issuer ends {ends.isoformat()}"
 

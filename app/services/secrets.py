@@ -20,7 +20,7 @@ __all__ = ["ADMIN_TOKEN_FILE", "PASSPHRASE_FILE", "Secret", "admin_token", "key_
 PASSPHRASE_FILE: Final = "key-passphrase"  # noqa: S105  # the names of the files
 ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105
 _ENTROPY: Final = 32
-_DATABASE: Final = ("tiny-ca.db", "tiny-ca.db-wal", "tiny-ca.db-shm")
+_DATABASE: Final = ("tiny-ca.db", "tiny-ca.db-wal", "tiny-ca.db-shm", "tiny-ca.db.lock")
 _OURS: Final = frozenset({PASSPHRASE_FILE, ADMIN_TOKEN_FILE, *_DATABASE})
 
 

@@ -27,10 +27,15 @@ class _Clock:
     """The service's clock. Only this moves: the event loop's own timers, and with them every timeout, go on as ever."""
 
     ahead: timedelta = timedelta()
+    stands: datetime | None = None
 
     def __call__(self) -> datetime:
         """Tell it."""
-        return datetime.now(UTC) + self.ahead
+        return (self.stands or datetime.now(UTC)) + self.ahead
+
+    def stand(self) -> None:
+        """Stop it."""
+        self.stands = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -100,6 +105,23 @@ async def test_an_expired_crl_is_never_served(tmp_path: Path, clock: _Clock) -> 
     assert old.next_update_utc is not None
     assert new.next_update_utc is not None
     assert old.next_update_utc < clock() < new.next_update_utc
+
+
+async def test_two_crls_of_one_second(tmp_path: Path, clock: _Clock) -> None:
+    """A revocation in the same second as the last CRL is not hidden by 304: the date alone does not tell them apart."""
+    clock.stand()
+    async with _running(tmp_path, clock) as client:
+        before = await client.get("/crl.pem")
+        dated = {"If-Modified-Since": before.headers["last-modified"]}
+        assert (await client.get("/crl.pem", headers=dated)).status_code == 304
+        for status in (200, 304):
+            serial = await _issue(client)
+            await client.post(f"{CERTIFICATES}/{serial}/revoke")
+            after = await client.get("/crl.pem", headers=dated)
+            assert after.status_code == 200
+            dated = {"If-Modified-Since": after.headers["last-modified"]}
+            assert (await client.get("/crl.pem", headers=dated)).status_code == status
+            clock.ahead += timedelta(seconds=2)
 
 
 async def _items(client: httpx.AsyncClient, **params: str) -> list[dict[str, str]]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
-from tests.api.answers import problem
+from tests.api.answers import issued, problem
 from tests.api.asking import csr
+from tests.pkilint_check import certificate_findings
 from tests.running import CERTIFICATES, RunningService
+
+JSON = {"Accept": "application/json"}
 
 
 @pytest.mark.parametrize(
@@ -137,3 +144,77 @@ def test_a_head_that_never_ends_is_not_waited_for(service: RunningService) -> No
     answer = _talk(service, b"POST /api/v1/certificates HTTP/1.1\r\nHost: ca\r\n")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert 9 < time.monotonic() - began < 15
+
+
+class TestSecondReview:
+    """What a second pair of eyes found."""
+
+    @pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2009"])
+    def test_blanks_of_other_scripts(self, api: httpx.Client, blank: str) -> None:
+        """A blank that is not U+0020 is a character like any other in an organization's name."""
+        name = f"株式会社{blank}例"
+        asked = {"common_name": "app.example.org", "organization": name}
+        made = issued(api.post(CERTIFICATES, json=asked))
+        organization, *_ = _read(made).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        assert organization.value == name
+
+    def test_a_mailbox_in_the_subject_joins_the_san(self, api: httpx.Client) -> None:
+        """RFC 5280 §4.1.2.6: an emailAddress of the subject stands in the SAN too."""
+        asked = csr("x", subject=[(NameOID.EMAIL_ADDRESS, "a@example.org")])
+        made = issued(api.post(CERTIFICATES, content=asked, params={"profile": "client"}, headers=JSON))
+        assert made["san"] == ["a@example.org"]
+        assert certificate_findings(_read(made)) == []
+
+    def test_text_before_a_csr(self, api: httpx.Client) -> None:
+        """However much `openssl req -text` wrote before it, a CSR is one."""
+        text = b"Certificate Request:\n" + b" " * 20_000 + b"\n" + csr()
+        issued(api.post(CERTIFICATES, content=text, headers=JSON))
+
+    @pytest.mark.parametrize("number", ["1_0", "1.0", " 1", "+1", "1e1", "\u0661"])
+    def test_numbers_in_a_query_are_digits(self, api: httpx.Client, number: str) -> None:
+        """What int() would also read is no number here."""
+        problem(api.post(CERTIFICATES, content=csr(), params={"days_valid": number}), 422, field="days_valid")
+        problem(api.get(CERTIFICATES, params={"limit": number}), 422, field="limit")
+
+    def test_headers_that_come_twice(self, service: RunningService, anybody: httpx.Client) -> None:
+        """Two tokens are none, whichever comes first; two request ids are replaced."""
+        good, bad = ("Authorization", f"Bearer {service.token}"), ("Authorization", "Bearer wrong")
+        for pair in ([good, bad], [bad, good], [good, good]):
+            problem(anybody.get(CERTIFICATES, headers=pair), 401)
+        twice = anybody.get("/healthz", headers=[("X-Request-Id", "a"), ("X-Request-Id", "b")])
+        assert twice.headers["x-request-id"] not in {"a", "b"}
+
+    @pytest.mark.parametrize(
+        "head, status",
+        [
+            (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", b"400"),
+            (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", b"400"),
+            (b"GET /healthz HTTP/1.0\r\n\r\n", b"200"),
+            (b"GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", b"200"),
+        ],
+    )
+    def test_host(self, service: RunningService, head: bytes, status: bytes) -> None:
+        """RFC 9112 §3.2: HTTP/1.1 has exactly one Host, be it empty."""
+        with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as connection:
+            connection.sendall(head)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.split(b" ")[1] == status
+        assert b"x-request-id" in answer.lower()
+
+    @pytest.mark.parametrize("profile", ["client", "intermediate"])
+    def test_the_name_of_a_ca_below(self, api: httpx.Client, profile: str) -> None:
+        """The issuing CA's name is given to nobody, not even by the root."""
+        bundle = x509.load_pem_x509_certificates(api.get("/ca.pem").content)
+        issuing, root = bundle
+        query = {"profile": profile, "issuer_id": root.fingerprint(hashes.SHA256()).hex()[:16]}
+        asked = csr(None, subject=[(one.oid, str(one.value)) for one in issuing.subject])
+        problem(api.post(CERTIFICATES, content=asked, params=query), 403, rule="subject")
+
+    def test_a_wildcard_is_linted(self, api: httpx.Client) -> None:
+        """Pkilint finds nothing else in a wildcard's certificate than what RFC 5280 leaves open."""
+        asked = csr(None, x509.DNSName("*.example.org"))
+        assert certificate_findings(_read(issued(api.post(CERTIFICATES, content=asked, headers=JSON)))) == []
+
+
+def _read(answer: dict[str, Any]) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(answer["certificate"].encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -95,6 +96,25 @@ def test_workers_stop_too(tmp_path: Path) -> None:
         began = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - began < 10
+        assert "Traceback" not in service.log
+
+
+def test_who_waits_at_a_worker_is_told(tmp_path: Path) -> None:
+    """A key that takes too long is given up by a worker as by a single process: 503 with Retry-After, and a problem."""
+    body = b'{"common_name": "app.example.org", "key": {"algorithm": "rsa", "size": 8192}}'
+    with RunningService(tmp_path, "--workers", "2") as service, ExitStack() as stack:
+        service.wait_until_ready()
+        connections = [stack.enter_context(_begun(service, len(body), "application/json")) for _ in range(6)]
+        for connection in connections:
+            connection.sendall(body)
+        service.process.send_signal(signal.SIGTERM)
+        answers = [_answer(connection) for connection in connections]
+        assert service.process.wait(10) == 0
+        service.stop()  # reads the log to its end
+        assert {status for status, _ in answers} <= {b"HTTP/1.1 503 Service Unavailable", b"HTTP/1.1 201 Created"}
+        refused = [json.loads(answer) for status, answer in answers if b" 503 " in status]
+        assert refused
+        assert {problem["type"] for problem in refused} == {"urn:tiny-ca:error:unavailable"}
         assert "Traceback" not in service.log
 
 

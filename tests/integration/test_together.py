@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
 from cryptography import x509
 
-from tests.running import CERTIFICATES, RunningService, make_csr
+from tests.running import CERTIFICATES, RunningService, make_csr, tiny_ca
 
 _MOST_CONNECTIONS = 200
 
@@ -60,19 +64,69 @@ def test_a_revocation_is_seen_by_both_workers(tmp_path: Path) -> None:
                 assert other.get(f"{CERTIFICATES}/{serial}/status").json()["status"] == "revoked"
 
 
-def test_services_racing_on_an_empty_folder_are_one_ca(tmp_path: Path) -> None:
-    """Two services started at once on one empty folder: both serve, with one CA, one token and one list."""
-    with ExitStack() as stack:
-        services = [RunningService(tmp_path), RunningService(tmp_path)]
+def test_of_services_racing_on_an_empty_folder_one_serves(tmp_path: Path) -> None:
+    """Of services started at once over one SQLite file, one serves; the others say so in one line and exit 2."""
+    with RunningService(tmp_path) as service:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(stack.enter_context, services))
-        clients = [stack.enter_context(service.client()) for service in services]
-        bundles = [client.get("/ca.pem").content for client in clients]
-        assert bundles[0] == bundles[1]
-        assert bundles[0].count(b"-----BEGIN CERTIFICATE-----") == 2
-        serial = _issue(clients[0], make_csr(tmp_path))
-        assert clients[1].get(f"{CERTIFICATES}/{serial}").status_code == 200
-        assert [client.get("/readyz").status_code for client in clients] == [200, 200]
+            ends = list(pool.map(lambda _: tiny_ca(tmp_path, "serve", "--port", "0"), range(2)))
+        for code, _, lines in ends:
+            assert (code, len(lines)) == (2, 1)
+            assert "another tiny-ca serves" in lines[0]
+        with service.anonymous() as client:
+            assert client.get("/readyz").status_code == 200
+
+
+def test_a_ca_that_one_worker_revoked(tmp_path: Path) -> None:
+    """Once the issuing CA is revoked no worker issues with it, and each refusal is audited."""
+    with RunningService(tmp_path, "--workers", "2") as service, ExitStack() as stack:
+        service.wait_until_ready()
+        clients = [stack.enter_context(service.client()) for _ in range(16)]
         authorities = clients[0].get(CERTIFICATES, params={"key_type": "CA"}).json()["items"]
-        assert len(authorities) == 2
-        assert [service.stop() for service in services] == [0, 0]
+        (issuing,) = [one for one in authorities if one["profile"] == "intermediate"]
+        assert clients[0].post(f"{CERTIFICATES}/{issuing['serial_number']}/revoke").status_code == 200
+        csr = make_csr(tmp_path)
+        assert [client.post(CERTIFICATES, content=csr).status_code for client in clients] == [409] * 16
+        until = time.monotonic() + 5  # an answer is a second old at most
+        while {client.get("/readyz").status_code for client in clients} != {503}:
+            assert time.monotonic() < until
+    with closing(sqlite3.connect(service.data / "tiny-ca.db")) as database:
+        refused = database.execute("SELECT count(*) FROM audit WHERE outcome = 'refused' AND rule = 'conflict'")
+        assert refused.fetchone() == (16,)
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """When the parent is killed its workers end, the port is free, and the service starts again on it."""
+    with RunningService(tmp_path, "--workers", "2") as service:
+        service.wait_until_ready()
+        workers = _workers(service)
+        assert len(workers) == 2
+        service.kill()
+        port = service.url.rpartition(":")[2]
+        with RunningService(tmp_path, "--workers", "2", "--port", port) as again:
+            again.wait_until_ready()
+            assert again.url == service.url
+            assert not workers & _workers(again)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    """A worker that is killed is started anew; the other one answers meanwhile."""
+    with RunningService(tmp_path, "--workers", "2") as service:
+        service.wait_until_ready()
+        before = _workers(service)
+        os.kill(min(before), signal.SIGKILL)
+        service.wait_for("worker.died")
+        with service.anonymous() as client:
+            assert client.get("/healthz").status_code == 200
+        until = time.monotonic() + 20
+        while len(_workers(service)) < 2:
+            assert time.monotonic() < until, service.log
+        assert min(before) not in _workers(service)
+        assert service.stop() == 0
+
+
+def _workers(service: RunningService) -> set[int]:
+    """The ids of the worker processes."""
+    parent = service.process.pid
+    children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}

@@ -33,6 +33,8 @@ class IssuerUrls:
 class Issuer:
     """A CA ready to sign. ``chain``: its own issuers, nearest first, root last; empty for a root.
 
+    ``peers``: other CAs whose names nothing signed here may bear.
+
     Raises
     ------
     ErrorLoadCert
@@ -43,6 +45,7 @@ class Issuer:
     signer: Signer
     chain: tuple[x509.Certificate, ...] = ()
     urls: IssuerUrls = IssuerUrls()
+    peers: tuple[x509.Certificate, ...] = ()
 
     def __post_init__(self) -> None:
         if public_key_der(self.signer.public_key) != public_key_der(cast("PublicKey", self.certificate.public_key())):
@@ -105,11 +108,11 @@ def check_no_ca_name(subject: Iterable[tuple[ObjectIdentifier, str]], issuer: Is
     Raises
     ------
     Forbidden
-        The subject is the name of this CA, or of one above it.
+        The subject is the name of this CA, of one above it, or of a peer.
     """
     # RFC 5280 §4.1.2.6: a name belongs to one subject, and §7.1: letter case and blanks make no other name.
     asked = _folded(subject)
-    for certificate in (issuer.certificate, *issuer.chain):
+    for certificate in (issuer.certificate, *issuer.chain, *issuer.peers):
         if asked and asked == _folded((attribute.oid, str(attribute.value)) for attribute in certificate.subject):
             name = certificate.subject.rfc4514_string()
             raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)

@@ -29,6 +29,7 @@ from tiny_ca.ca_factory.extensions import NO_REV_AVAIL, key_usages
 from tiny_ca.ca_factory.keys import PublicKey, key_spec, public_key_der
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
+from tiny_ca.ca_factory.subject import is_visible
 from tiny_ca.ca_factory.tbs import tbs_fields
 from tiny_ca.exc import Invalid, LintError
 from tiny_ca.models.key_spec import KeySpec
@@ -191,8 +192,8 @@ def _subject(case: _Case) -> Iterator[str]:
             yield f"subject holds the attribute {name}, which no profile gives"
         elif not 0 < len(value) <= bound:
             yield f"subject attribute {name} has not 1 to {bound} characters (RFC 5280 A.1)"
-        if isinstance(value, str) and not value.isprintable():
-            yield f"subject attribute {name} holds control characters"
+        if isinstance(value, str) and not is_visible(value):
+            yield f"subject attribute {name} holds control or invisible characters"
         if attribute._type not in _STRING_TYPES.get(attribute.oid, _DIRECTORY_STRING):  # noqa: SLF001  # nothing else tells
             yield f"subject attribute {name} is a {attribute._type.name} (RFC 5280 §4.1.2.4)"  # noqa: SLF001
 

@@ -8,7 +8,7 @@ Nothing here touches a private key. A Plan is complete: ``factory`` only encodes
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -160,9 +160,16 @@ class _Case:
         return tuple(host for name in self.common_names if (host := host_name(name)) is not None)
 
     @cached_property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The e-mail addresses of the subject."""
+        asked = (value for attribute, value in self.subject if attribute == NameOID.EMAIL_ADDRESS)
+        return tuple(email_address(mailbox, field="email") for mailbox in asked)
+
+    @cached_property
     def names(self) -> AlternativeNames:
-        """The SAN of the certificate: what was asked, and the common name where the profile serves TLS."""
-        names = self.request.names
+        """The SAN of the certificate: what was asked, the common name where the profile serves TLS, and mailboxes."""
+        # RFC 5280 §4.1.2.6: a mailbox in the subject must stand in the SAN too.
+        names = self.request.names.merged(AlternativeNames(email=self.mailboxes))
         if self.profile.serves_tls:
             for host in self.hosts:
                 names = names.with_host(host)
@@ -174,9 +181,7 @@ class _Case:
         names = self.names
         for host in self.hosts:
             names = names.with_host(host)
-        mailboxes = [value for attribute, value in self.subject if attribute == NameOID.EMAIL_ADDRESS]
-        emails = tuple(email_address(mailbox, field="email") for mailbox in mailboxes)
-        return replace(names, email=tuple(dict.fromkeys((*names.email, *emails))))
+        return names
 
     @cached_property
     def lifetime(self) -> timedelta:

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from tiny_ca.exc import Invalid
 
-__all__ = ["UPPER_BOUNDS", "checked_subject"]
+__all__ = ["UPPER_BOUNDS", "checked_subject", "is_visible"]
 
 # RFC 5280 Appendix A.1; 255 for the rest. cryptography counts a common name in bytes of UTF-8, and so do we.
 UPPER_BOUNDS: Final = {
@@ -66,6 +66,11 @@ def checked_subject(
     return checked
 
 
+def is_visible(text: str) -> bool:
+    """Whether a reader sees every character, or at least the blank that it makes."""
+    return not any(unicodedata.category(char) in _INVISIBLE for char in text)
+
+
 def _checked(oid: ObjectIdentifier, value: str | bytes, field: str) -> str:
     fault = "is not text" if isinstance(value, bytes) else _fault(oid, value)
     if fault:
@@ -78,7 +83,7 @@ def _fault(oid: ObjectIdentifier, value: str) -> str | None:
     """Tell what is wrong with a value of the subject."""
     if not value.strip():
         return "is empty; leave the attribute out"
-    if any(unicodedata.category(char) in _INVISIBLE for char in value):
+    if not is_visible(value):
         return "holds a control, line-breaking or invisible character; remove it"
     if oid in _COUNTRIES:
         fits = len(value) == 2 and value.isascii() and value.isalpha()

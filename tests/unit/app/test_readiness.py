@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app import database
 from app.jobs import Job, JobRunner
+from app.main import touch
 from app.metrics import Metrics
 from app.services.readiness import Readiness
+from app.settings import Settings
 from tests.unit.app.conftest import OpenCA
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.exc import RegistryUnavailable
@@ -85,3 +88,14 @@ async def test_a_job_alarms_after_its_failures_and_recovers(ca: OpenCA) -> None:
     await runner.run(job)
     assert runner.failing() == {}
     assert runner.states["fragile"].last_run == ca.clock()
+
+
+async def test_a_database_that_only_reads(ca: OpenCA, settings: Settings) -> None:
+    """A database that takes no writes does not count as there, though it answers and even begins to write."""
+    url = f"sqlite:///file:{settings.data_dir / 'tiny-ca.db'}?mode=ro&uri=true"
+    read_only = AsyncDBHandler(url, strict=True, create_all=False)
+    await read_only.write(lambda session: session.execute(text("SELECT 1")))
+    await touch(ca.db)
+    with pytest.raises(RegistryUnavailable, match="readonly"):
+        await touch(read_only)
+    await read_only.aclose()

@@ -282,7 +282,7 @@ UNFIT = [
         "subject attribute 2.5.4.10 has not 1 to 64 characters (RFC 5280 A.1)",
     )),
     (lambda: replace(PLAN, subject=_subject(x509.NameAttribute(CN, "app\n"))), (
-        "subject attribute 2.5.4.3 holds control characters",
+        "subject attribute 2.5.4.3 holds control or invisible characters",
     )),
     (lambda: replace(PLAN, subject=_subject(
         x509.NameAttribute(CN, "app", _type=x509.name._ASN1Type.BMPString)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import CRLEntry
 
-__all__ = ["begin_crl", "latest_crl", "prune_crls", "record_crl", "revoked_rows"]
+__all__ = ["begin_crl", "latest_crl", "prune_crls", "record_crl", "revoked_rows", "this_update_before"]
 
 
 def revoked_rows(
@@ -102,6 +102,11 @@ def record_crl(session: Session, entry: CRLEntry) -> None:
 def latest_crl(session: Session, issuer_id: str) -> CRLRecord | None:
     """Return the issuer's CRL with the highest number."""
     return session.scalar(_newest(issuer_id))
+
+
+def this_update_before(session: Session, issuer_id: str, number: int) -> datetime | None:
+    """Return the thisUpdate of the CRL before this one, None where there is none."""
+    return session.scalar(_newest(issuer_id).where(CRLRecord.number < number).with_only_columns(CRLRecord.this_update))
 
 
 def prune_crls(session: Session, issuer_id: str, *, keep: int) -> int:

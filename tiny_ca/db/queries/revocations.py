@@ -14,13 +14,14 @@ from tiny_ca.exc import CertNotFound, Conflict, Invalid
 from tiny_ca.models.revocation import reason_code, reason_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from tiny_ca.db.entries import AuditEntry
 
-__all__ = ["locked_certificate", "revoke", "revoke_valid", "unhold"]
+__all__ = ["locked_certificate", "revoke", "revoke_valid", "revoked_among", "unhold"]
 
 _HOLD: Final = reason_code(x509.ReasonFlags.certificate_hold)
 _KEY_COMPROMISE: Final = reason_code(x509.ReasonFlags.key_compromise)
@@ -103,6 +104,18 @@ def revoke_valid(session: Session, serial: int, reason: x509.ReasonFlags, *, now
         .execution_options(synchronize_session=False)
     )
     return RevokeStatus.NOT_FOUND if revoked.one_or_none() is None else RevokeStatus.OK
+
+
+def revoked_among(session: Session, serials: Iterable[int]) -> frozenset[str]:
+    """Return which of these serial numbers, in decimal, are revoked, be they on hold."""
+    return frozenset(
+        session.scalars(
+            select(CertificateRecord.serial_number).where(
+                CertificateRecord.serial_number.in_([str(serial) for serial in serials]),
+                CertificateRecord.revocation_date.is_not(None),
+            )
+        )
+    )
 
 
 def locked_certificate(session: Session, serial: int) -> CertificateRecord:
