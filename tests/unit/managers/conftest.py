@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.managers.helpers import KINDS, Manager, NewManager, make_manager
+from tests.unit.managers.helpers import KINDS, Manager, NewManager, client, make_manager
 
 
 @pytest.fixture
@@ -30,6 +31,31 @@ def new_manager(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.
     yield new
     for manager in made:
         manager.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the home of a manager that has a CA, and a certificate in the folder ``web``."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    with asyncio.Runner() as runner:
+        manager = make_manager("sync", home, runner)
+        manager.set_up()
+        manager.call("issue_certificate", client(), uuid_str="web")
+        manager.close()
+    return home
+
+
+@pytest.fixture
+def copied_manager(new_manager: NewManager, template: Path, tmp_path: Path) -> NewManager:
+    """Give what makes managers that go on from the template, each in a copy of its own."""
+
+    def new(name: str) -> Manager:
+        shutil.copytree(template, tmp_path / name)
+        manager = new_manager(name)
+        manager.load_ca()
+        return manager
+
+    return new
 
 
 @pytest.fixture

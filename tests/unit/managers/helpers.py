@@ -53,6 +53,14 @@ class Manager:
     def set_up(self) -> None:
         self.manager.factory = CertificateFactory(CAFileLoader(*self.call("create_self_signed_ca", CA)))
 
+    def load_ca(self) -> None:
+        (cert_path,) = self.folder.rglob("ca.pem")
+        self.manager.factory = CertificateFactory(CAFileLoader(cert_path, cert_path.with_suffix(".key")))
+
+    def certificate(self, folder: str) -> x509.Certificate:
+        (path,) = (self.folder / folder).glob("*.pem")
+        return x509.load_pem_x509_certificate(path.read_bytes())
+
     def cut_short(self, at: int, *, dead: bool, operation: str, **kwargs: object) -> bool:
         """Call with the ``at``-th effect failing; return whether the operation came so far."""
         core = self.manager._core
@@ -92,7 +100,7 @@ KINDS: Final = ("sync", "async", "async over sync")
 
 
 def make_manager(kind: str, home: Path, runner: asyncio.Runner) -> Manager:
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     folder, db_url = home / "pki", f"sqlite:///{home / 'ca.db'}"
     manager: CertLifecycleManager | AsyncCertLifecycleManager
     if kind == "sync":

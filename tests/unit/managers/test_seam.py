@@ -127,16 +127,15 @@ class TestEffects:
 class TestFailures:
     @pytest.mark.parametrize("dead", [False, True], ids=["failing", "dying"])
     @pytest.mark.parametrize("case", CASES)
-    def test_before_every_effect(self, new_manager: NewManager, case: str, *, dead: bool) -> None:
+    def test_before_every_effect(self, copied_manager: NewManager, case: str, *, dead: bool) -> None:
         """Whichever effect fails: nothing unrecorded is left, and the old certificate stands unless its successor does.
 
         A process that dies may leave a folder that no record names; ``repair`` finds it, and then all is well.
         """
         operation, arguments = CASES[case]
         for k in range(1, 20):
-            manager = new_manager(str(k))
-            manager.set_up()
-            old, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+            manager = copied_manager(str(k))
+            old = manager.certificate("web")
             folders, known = manager.folders(), {record.serial_number for record in manager.records()}
             if not manager.cut_short(k, dead=dead, operation=operation, **given(arguments, old)):
                 assert k > 1
