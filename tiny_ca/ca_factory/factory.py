@@ -5,11 +5,11 @@ What may be issued is ``plan``'s to say, how it is signed ``signing``'s; here do
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from logging import Logger
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -21,7 +21,7 @@ from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
 from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
-from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, host_name
+from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.pkcs12 import export_pkcs12
 from tiny_ca.ca_factory.plan import plan
 from tiny_ca.ca_factory.profiles import NO_LIMITS, SUBJECT_ATTRIBUTES, Profile
@@ -41,6 +41,8 @@ from tiny_ca.settings import DEFAULT_LOGGER
 
 __all__ = ["CertificateFactory"]
 
+_Name = TypeVar("_Name", bound=str | IPAddress)
+
 # The library's callers are the CA's owners: its arguments are the policy. Windows are exact, so nothing is backdated.
 _ALWAYS: Final = timedelta(days=365 * 10_000)
 _LEAF: Final = Profile(
@@ -50,6 +52,7 @@ _LEAF: Final = Profile(
     backdate=_ALWAYS,
     subject=tuple(SUBJECT_ATTRIBUTES),
     wildcards=True,
+    nested=False,
 )
 _CA: Final = Profile(
     name="library-ca",
@@ -59,6 +62,7 @@ _CA: Final = Profile(
     certificate_type=CertType.CA,
     key_usage=("digital_signature", "key_cert_sign", "crl_sign"),
     ca=True,
+    nested=False,
 )
 
 
@@ -144,7 +148,10 @@ class CertificateFactory:
             A name is none, or ``is_server_cert`` with a common name that is no host.
         """
         window = _window(valid_from, days_valid, self._issuer)
-        names = AlternativeNames.parse(dns=san_dns or (), ip=san_ip or (), emails=[email] if email else ())
+        kind = _certificate_type(serial_type)
+        names = AlternativeNames.parse(dns=_listed(san_dns, "san_dns"), ip=_listed(san_ip, "san_ip"))
+        if email is not None:
+            names = names.merged(AlternativeNames(email=(email_address(email, field="email"),)))
         if is_server_cert:
             names = names.with_host(_host(common_name))
         usages = _usages(server=is_server_cert, client=is_client_cert)
@@ -152,7 +159,7 @@ class CertificateFactory:
         subject = _subject(common_name, organization=info.organization, country=info.country, email=email)
         spec = _key_spec(key, key_size)
         private_key = generate_private_key(spec)
-        request = _request(subject, names, private_key, spec, window, usages=usages, kind=serial_type)
+        request = _request(subject, names, private_key, spec, window, usages=usages, kind=kind)
         certificate = _sign(request, profile=_leaf_profile(usages), issuer=self._issuer)
         return certificate, private_key, _make_csr(request, private_key)
 
@@ -420,9 +427,27 @@ def _subject(
 def _host(common_name: str) -> str | IPAddress:
     host = host_name(common_name)
     if host is None:
-        message = f"a server certificate's common name is a DNS name or an address, not {common_name!r}"
-        raise Invalid(message, field="common_name", value=common_name)
-    return host
+        try:
+            dns_name(common_name, field="common_name")
+        except Invalid as error:
+            message = f"a server certificate's common name is a DNS name or an address: {error.message}"
+            raise Invalid(message, field="common_name", value=common_name) from error
+    return host if host is not None else common_name
+
+
+def _listed(names: Sequence[_Name] | None, field: str) -> Sequence[_Name]:
+    """Return the names; one text is no list of names, though it can be walked through like one."""
+    if isinstance(names, str):
+        raise Invalid(f"{field} is a list of names; write [{names!r}]", field=field, value=names)
+    return names or ()
+
+
+def _certificate_type(value: object) -> CertType:
+    try:
+        return CertType(value)
+    except ValueError:
+        known = ", ".join(str(kind) for kind in CertType)
+        raise Invalid(f"serial_type is one of {known}, not {value!r}", field="serial_type", value=value) from None
 
 
 def _usages(*, server: bool, client: bool) -> tuple[ObjectIdentifier, ...]:
@@ -457,9 +482,12 @@ def _make_csr(request: CertificateRequest, private_key: PrivateKey) -> x509.Cert
 
 def _revoked(row: Any) -> RevokedCertificate:  # noqa: ANN401  # a record, a row of a query, or a tuple
     if isinstance(row, tuple) and not hasattr(row, "serial_number"):
-        serial, moment, reason = (*row, None)[:3]
+        serial, moment, reason = (*row, None, None, None)[:3]
     else:
         serial, moment, reason = row.serial_number, row.revocation_date, getattr(row, "revocation_reason", None)
+    if not isinstance(moment, datetime):
+        message = f"an entry of a CRL has a serial number and a revocation date, not {serial!r} and {moment!r}"
+        raise Invalid(message, field="revocation_date", value=moment)
     return RevokedCertificate(int(serial), CertLifetime.normalize_dt(moment), _reason_code(reason))
 
 

@@ -207,7 +207,8 @@ def _validity(case: _Case) -> Iterator[str]:
         yield "validity is empty (RFC 5280 §4.1.2.5)"
     if end - start > plan.profile.max_lifetime:
         yield f"validity is longer than profile {plan.profile.name!r} allows"
-    if plan.issuer and not plan.issuer.not_valid_before <= start <= end <= plan.issuer.not_valid_after:
+    begins = plan.issuer.not_valid_before if plan.issuer and plan.profile.nested else start
+    if plan.issuer and not begins <= start <= end <= plan.issuer.not_valid_after:
         yield "validity is not inside the issuer's"
     # UTCTime through 2049, GeneralizedTime after; parsers differ on the others.
     if case.fields[3] != der.sequence(der.time(start), der.time(end)):

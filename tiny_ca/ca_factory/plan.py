@@ -366,7 +366,9 @@ def _window(case: _Case) -> tuple[datetime, datetime]:
             f"{case.issuer.not_valid_before:%Y-%m-%dT%H:%M:%SZ}"
         )
         raise Forbidden(message, rule="issuer_validity", value=format_duration(case.lifetime))
-    return max(start, case.issuer.not_valid_before) if case.issuer else start, end
+    if case.issuer and case.profile.nested:
+        start = max(start, case.issuer.not_valid_before)
+    return start, end
 
 
 def _utc(valid_from: datetime) -> datetime:

@@ -78,7 +78,8 @@ class Profile:
     ``key_usage`` holds the attribute names of ``x509.KeyUsage``; ``key_encipherment`` goes to RSA keys only,
     ``key_agreement`` to EC keys only (``extensions.key_usages``). ``host_common_name``: a common name must be a DNS
     name or an address.
-    The window is never longer than ``max_lifetime``, the backdate included.
+    The window is never longer than ``max_lifetime``, the backdate included. ``nested``: it begins no earlier than the
+    issuer's.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Profile:
     no_rev_avail: bool = False
     ca: bool = False
     path_length: int | None = None
+    nested: bool = True
 
     @property
     def serves_tls(self) -> bool:

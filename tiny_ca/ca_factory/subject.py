@@ -92,9 +92,9 @@ def _fault(oid: ObjectIdentifier, value: str) -> str | None:
         return "has a character other than letters, digits, blanks and '()+,-./:=?"
     if oid in _IA5_ONLY and not value.isascii():
         return "is not ASCII"
-    length = len(value.encode()) if oid == NameOID.COMMON_NAME else len(value)
+    length, unit = (len(value.encode()), "bytes of UTF-8") if oid == NameOID.COMMON_NAME else (len(value), "characters")
     bound = UPPER_BOUNDS.get(oid, _OTHER_UPPER_BOUND)
-    return f"is {length} long; at most {bound} are allowed" if length > bound else None
+    return f"is {length} {unit} long; at most {bound} are allowed" if length > bound else None
 
 
 def _field(oid: ObjectIdentifier) -> str:

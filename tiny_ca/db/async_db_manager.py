@@ -149,9 +149,12 @@ class AsyncDBHandler(BaseDB):
         for row in await self._run(operations.get_revoked_certificates(self._crl_window)):
             yield row
 
-    async def require_revoked(self) -> list[RevokedRow]:
-        """As ``get_revoked_certificates``, but a failure is always raised: an empty CRL would say all is well."""
-        return await self.read(operations.get_revoked_certificates(self._crl_window).unit)
+    async def require_revoked(self, issuer: x509.Certificate | None = None) -> list[RevokedRow]:
+        """As ``get_revoked_certificates``, of one CA or of all, but a failure is always raised.
+
+        Answered as documented, a failure would make an empty CRL, which says that all is well.
+        """
+        return await self.read(operations.require_revoked(self._crl_window, issuer).unit)
 
     async def list_all(  # noqa: D102
         self, status: str | None = None, key_type: str | CertType | None = None, limit: int = 100, offset: int = 0
@@ -163,6 +166,10 @@ class AsyncDBHandler(BaseDB):
 
     async def update_status_expired(self) -> int:  # noqa: D102
         return await self._run(operations.update_status_expired())
+
+    async def delete_by_serial(self, serial: int) -> bool:
+        """Delete the record for good, also one without files; False where there is none."""
+        return await self._run(operations.delete_by_serial(serial))
 
     async def delete_by_uuid(self, uuid: str) -> bool:  # noqa: D102
         return await self._run(operations.delete_by_uuid(uuid))

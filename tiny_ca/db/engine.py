@@ -78,11 +78,14 @@ def async_url(db_url: str | URL) -> URL:
     Raises
     ------
     Invalid
-        Not the URL of a SQLite or PostgreSQL database.
+        Not the URL of a SQLite or PostgreSQL database, or asyncpg is needed and missing.
     """
     url = _parsed(db_url)
     if url.get_backend_name() == "sqlite":
         return url.set(drivername="sqlite+aiosqlite")
+    if find_spec("asyncpg") is None:
+        message = "an async handler needs asyncpg for PostgreSQL: pip install asyncpg, or use SyncDBHandler"
+        raise Invalid(message, field="db_url", value=url.render_as_string())
     return _renamed(url.set(drivername="postgresql+asyncpg"), "sslmode", "ssl")
 
 

@@ -5,22 +5,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
 
 from tiny_ca.const import CertType
 from tiny_ca.db import queries
 from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.entries import CertificateEntry, common_name_of
 from tiny_ca.db.policy import Operation
+from tiny_ca.exc import Invalid
 
 if TYPE_CHECKING:
-    from cryptography import x509
     from sqlalchemy.orm import Session
 
     from tiny_ca.db.entries import RevokedRow
     from tiny_ca.db.models import CertificateRecord
 
 __all__ = [
+    "delete_by_serial",
     "delete_by_uuid",
     "get_by_name",
     "get_by_serial",
@@ -29,9 +32,12 @@ __all__ = [
     "list_all",
     "record",
     "register",
+    "require_revoked",
     "revoke",
     "update_status_expired",
 ]
+
+_MAX_DAYS: Final = 365 * 1000
 
 
 def get_by_serial(serial: int) -> Operation[CertificateRecord | None]:
@@ -70,6 +76,11 @@ def record(
 
 
 def revoke(serial: int, reason: x509.ReasonFlags) -> Operation[tuple[bool, RevokeStatus]]:
+    given: object = reason
+    # RFC 5280 §5.3.1: removeFromCRL revokes nothing, it says in a delta CRL that a hold was lifted.
+    if not isinstance(given, x509.ReasonFlags) or given is x509.ReasonFlags.remove_from_crl:
+        known = ", ".join(flag.name for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl)
+        raise Invalid(f"reason is one of x509.ReasonFlags ({known}), not {given!r}", field="reason", value=given)
     now = _now()
 
     def unit(session: Session) -> tuple[bool, RevokeStatus]:
@@ -77,6 +88,17 @@ def revoke(serial: int, reason: x509.ReasonFlags) -> Operation[tuple[bool, Revok
         return status is RevokeStatus.OK, status
 
     return Operation(name="revoke_certificate", unit=unit, on_failure=(False, RevokeStatus.UNKNOWN_ERROR), write=True)
+
+
+def require_revoked(crl_window: timedelta | None, issuer: x509.Certificate | None) -> Operation[list[RevokedRow]]:
+    if issuer is None:
+        return get_revoked_certificates(crl_window)
+    now = _now()
+    return Operation(
+        name="require_revoked",
+        unit=lambda session: queries.revoked_by(session, issuer, now=now, crl_window=crl_window),
+        on_failure=[],
+    )
 
 
 def get_revoked_certificates(crl_window: timedelta | None) -> Operation[list[RevokedRow]]:
@@ -101,6 +123,9 @@ def list_all(
 
 
 def get_expiring(within_days: int) -> Operation[list[CertificateRecord]]:
+    if within_days > _MAX_DAYS:
+        message = f"within_days is at most {_MAX_DAYS}, not {within_days}"
+        raise Invalid(message, field="within_days", value=within_days)
     now = _now()
     return Operation(
         name="get_expiring",
@@ -115,6 +140,15 @@ def update_status_expired() -> Operation[int]:
         name="update_status_expired",
         unit=lambda session: queries.mark_expired(session, now=now),
         on_failure=0,
+        write=True,
+    )
+
+
+def delete_by_serial(serial: int) -> Operation[bool]:
+    return Operation(
+        name="delete_by_serial",
+        unit=lambda session: queries.delete_by_serial(session, serial),
+        on_failure=False,
         write=True,
     )
 

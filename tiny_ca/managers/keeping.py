@@ -16,9 +16,11 @@ from uuid import uuid4
 from cryptography import x509
 
 from tiny_ca.const import CertType
+from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.const import Succession
 from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import FileAlreadyExists, RegistryUnavailable
 from tiny_ca.managers.effects import Run
 from tiny_ca.storage.base_storage import BaseStorage
@@ -26,7 +28,7 @@ from tiny_ca.storage.const import CryptoObject
 from tiny_ca.storage.folders import checked_name, checked_path
 from tiny_ca.storage.unfinished import UnfinishedFolder
 
-__all__ = ["ACCOUNTING", "SHARED", "Heir", "Keeping", "Made", "offers"]
+__all__ = ["ACCOUNTING", "SHARED", "Heir", "Keeping", "Made", "is_ours", "offers"]
 
 # What a storage offers that can say, after a crash, what was begun.
 ACCOUNTING: Final = (
@@ -150,7 +152,7 @@ class Keeping:
         # A CA's key stays: there may be a CRL to sign yet.
         old = heir.old if heir.ends_old and made.key_type is not CertType.CA else None
         if old is not None and old.uuid not in {None, uuid}:
-            await self._delete_folder(str(old.uuid), place.cert_path)
+            await self._delete_files(old, place.cert_path)
         return paths
 
     async def _begin_folder(self, place: _Place) -> UnfinishedFolder | None:
@@ -170,7 +172,7 @@ class Keeping:
     async def _register(self, database: BaseDB, made: Made, uuid: str, heir: Heir) -> bool:
         """Record; return whether that also ended the certificates it replaces. Raises where nothing was recorded."""
         entry: dict[str, Any] = {"cert": made.cert, "uuid": uuid, "key_type": made.key_type}
-        if offers(database, "record_certificate"):
+        if offers(database, "record_certificate") and is_ours(database.register_cert_in_db):
             registry: Any = database
             await self._run(
                 registry.record_certificate, **entry, succession=heir.succession, predecessor=heir.predecessor
@@ -204,11 +206,35 @@ class Keeping:
         answer: bool = await self._run(storage.has_certificate_folder, uuid_str=uuid, cert_path=cert_path)
         return answer
 
+    async def _delete_files(self, record: CertificateRecord, cert_path: str | Path | None) -> bool:
+        """Delete a certificate's folder, wherever it is; False where it could not be deleted."""
+        if record.uuid is None:
+            return True
+        found: str | Path | None = cert_path
+        if offers(self._storage, "locate_certificate_folder", "has_certificate_folder"):
+            storage: Any = self._storage
+            located: str | None = None
+            if not await self._has_folder(record.uuid, cert_path):
+                located = await self._run(
+                    storage.locate_certificate_folder,
+                    uuid_str=record.uuid,
+                    serial_number=int(record.serial_number),
+                )
+            found = cert_path if located is None else located
+        return await self._run(self._storage.delete_certificate_folder, uuid_str=record.uuid, cert_path=found)
+
     async def _delete_folder(self, uuid: str, cert_path: str | Path | None) -> None:
         """Delete a folder that may be gone already, or be elsewhere."""
         if offers(self._storage, "has_certificate_folder") and not await self._has_folder(uuid, cert_path):
             return
         await self._run(self._storage.delete_certificate_folder, uuid_str=uuid, cert_path=cert_path)
+
+
+def is_ours(method: object) -> bool:
+    """Tell whether a documented method of a registry is our handlers' own: who replaced it wants it to be called."""
+    return getattr(method, "__func__", None) in {
+        getattr(handler, getattr(method, "__name__", ""), None) for handler in (SyncDBHandler, AsyncDBHandler)
+    } - {None}
 
 
 def offers(collaborator: object, *methods: str) -> bool:

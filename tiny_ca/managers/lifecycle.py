@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from tiny_ca.exc import (
     ValidationCertError,
 )
 from tiny_ca.managers.effects import Run
-from tiny_ca.managers.keeping import SHARED, Heir, Made, offers
+from tiny_ca.managers.keeping import SHARED, Heir, Made, is_ours, offers
 from tiny_ca.managers.repair import Repair, Repairing
 from tiny_ca.models.certificate import CAConfig, CertificateDetails, ClientConfig
+from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.settings import DEFAULT_LOGGER
 from tiny_ca.storage.base_storage import BaseStorage
 from tiny_ca.storage.folders import checked_name
@@ -105,7 +107,7 @@ class Lifecycle(Repairing):
         FileAlreadyExists
             The folder ``uuid_str`` is in use and ``is_overwrite`` is False.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         file_name = _file_name(config)
         heir = await self._heir(database, config.common_name, config.serial_type, is_overwrite=is_overwrite)
         place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
@@ -124,14 +126,26 @@ class Lifecycle(Repairing):
         country: str | None = None,
         cert_path: str | Path | None = None,
         uuid_str: str | None = None,
+        *,
+        key: KeySpec | None = None,
     ) -> tuple[x509.Certificate, PrivateKey]:
         """Make a CA below this one, keep its ``.pem`` and ``.key``, register it as a CA.
 
-        Its common name may be another's: a CA and its successor often share one.
+        Its common name may be another's: a CA and its successor often share one. ``key`` asks for any kind of key, and
+        goes before ``key_size``.
+
+        Raises
+        ------
+        Forbidden
+            This CA's path length leaves no room for it.
+        InvalidRangeTimeCertificate
+            The validity is empty, past, or outlives this CA.
+        FileAlreadyExists
+            The folder ``uuid_str`` is in use.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         place = await self._place(cert_path, uuid_str, is_overwrite=False)
-        cert, key = await self._run(
+        cert, private_key = await self._run(
             factory.issue_intermediate_ca,
             common_name=common_name,
             key_size=key_size,
@@ -140,9 +154,10 @@ class Lifecycle(Repairing):
             path_length=path_length,
             organization=organization,
             country=country,
+            key=key,
         )
-        await self._keep(database, place, Made(cert, (key,), _derived_name(common_name), CertType.CA), SHARED)
-        return cert, key
+        await self._keep(database, place, Made(cert, (private_key,), _derived_name(common_name), CertType.CA), SHARED)
+        return cert, private_key
 
     async def renew_certificate(
         self, serial: int, days_valid: int = 365, valid_from: datetime | None = None
@@ -158,7 +173,7 @@ class Lifecycle(Repairing):
         InvalidRangeTimeCertificate
             The validity is empty, past, or outlives the CA.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         old = await self._successable(database, serial)
         place = await self._place(None, None, is_overwrite=False)
         source = x509.load_pem_x509_certificate(old.certificate_pem.encode())
@@ -181,7 +196,7 @@ class Lifecycle(Repairing):
         NotUniqueCertOwner
             ``config`` has another common name, and a valid certificate has that already.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         file_name = _file_name(config)
         old = await self._successable(database, serial)
         if old.key_type == CertType.CA.value:
@@ -205,7 +220,7 @@ class Lifecycle(Repairing):
         Forbidden, Invalid, InvalidRangeTimeCertificate
             As ``CertificateFactory.cosign_certificate``.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         place = await self._place(None, None, is_overwrite=False)
         signed = await self._run(factory.cosign_certificate, cert, days_valid=days_valid, valid_from=valid_from)
         kind, _ = CertSerialParser.typed(signed)
@@ -239,7 +254,7 @@ class Lifecycle(Repairing):
     ) -> x509.CertificateRevocationList:
         """Sign a CRL of everything revoked and put it in the place of ``crl.pem``."""
         factory, database = self._needed_factory(), self._needed_database()
-        rows: list[Any] = await self._run(_revoked_source(database))
+        rows: list[Any] = await self._run(_revoked_source(database, factory))
         crl = await self._run(factory.build_crl, rows, days_valid=days_valid)
         await self._run(
             self._storage.save_certificate,
@@ -266,9 +281,9 @@ class Lifecycle(Repairing):
         Raises
         ------
         ValidationCertError
-            Issuer, window or signature is wrong, it is revoked, or the registry does not know it.
+            Issuer, window or signature is wrong, it or its CA is revoked, or the registry does not know it.
         """
-        factory, database = self._needed_factory(), self._needed_database()
+        factory, database = await self._signing()
         await self._run(factory.validate_cert, cert)
         record = await self._run(database.get_by_serial, serial=cert.serial_number)
         status = _status(record)
@@ -303,15 +318,20 @@ class Lifecycle(Repairing):
     async def delete_certificate(self, serial: int, cert_path: str | Path | None = None) -> bool:
         """Delete folder and row; False for an unknown serial, or where either could not be deleted.
 
+        A folder that is not below ``cert_path`` is looked for in the whole storage.
+
         The row of a revoked certificate is its place on the CRL: deleting it before it expires un-revokes it.
         """
         database = self._needed_database()
         record = await self._run(database.get_by_serial, serial=serial)
-        if record is None or record.uuid is None:
+        if record is None:
             return False
         # The folder first: a row without files can be deleted again, a key without a row is forgotten.
-        if not await self._run(self._storage.delete_certificate_folder, uuid_str=record.uuid, cert_path=cert_path):
+        if not await self._delete_files(record, cert_path):
             return False
+        if record.uuid is None:  # its folder went to the one that replaced it
+            registry: Any = database
+            return offers(database, "delete_by_serial") and await self._run(registry.delete_by_serial, serial)
         return await self._run(database.delete_by_uuid, uuid=record.uuid)
 
     async def repair(self, *, mend: bool = True) -> list[Repair]:
@@ -357,6 +377,23 @@ class Lifecycle(Repairing):
             f"certificate {int(holder.serial_number):x} is valid and named {common_name!r}; {cure}"
         )
 
+    async def _signing(self) -> tuple[CertificateFactory, BaseDB]:
+        """Return what signs and records, once it is known that the CA itself is not revoked.
+
+        Raises
+        ------
+        ValidationCertError
+            The registry has the CA's certificate as revoked.
+        """
+        factory, database = self._needed_factory(), self._needed_database()
+        for certificate in (factory.issuer.certificate, *factory.issuer.chain):
+            record = await self._recorded(database, certificate.serial_number)
+            if record is not None and _status(record) is CertificateStatus.REVOKED:
+                name = certificate.subject.rfc4514_string()
+                message = f"the CA {name!r} is revoked: nobody would believe what it signs; set another factory"
+                raise ValidationCertError(message, field="factory", value=name)
+        return factory, database
+
     def _needed_factory(self) -> CertificateFactory:
         if self._factory is None:
             raise ValueError("this needs a CA: set the manager's factory to a CertificateFactory first")
@@ -374,12 +411,12 @@ def _checked_factory(factory: object) -> CertificateFactory:
     return factory
 
 
-def _revoked_source(database: BaseDB) -> Callable[[], Any]:
+def _revoked_source(database: BaseDB, factory: CertificateFactory) -> Callable[[], Any]:
     """Where the registry can say that it could not be asked, ask it so: an empty CRL would say that all is well."""
     registry: Any = database
-    source: Callable[[], Any] = (
-        registry.require_revoked if offers(database, "require_revoked") else registry.get_revoked_certificates
-    )
+    source: Callable[[], Any] = registry.get_revoked_certificates
+    if offers(database, "require_revoked") and is_ours(source):
+        return partial(registry.require_revoked, factory.issuer.certificate)
     return source
 
 

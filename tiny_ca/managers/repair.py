@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries import certificate_by_serial
-from tiny_ca.managers.keeping import ACCOUNTING, Keeping, offers
+from tiny_ca.managers.keeping import ACCOUNTING, Keeping, is_ours, offers
 from tiny_ca.storage.unfinished import UnfinishedFolder
 
 __all__ = ["Repair", "Repairing"]
@@ -62,7 +62,7 @@ class Repairing(Keeping):
         """Ask so that a registry which does not answer is never taken for one that does not know."""
         registry: Any = database
         record: CertificateRecord | None
-        if offers(database, "read"):
+        if offers(database, "read") and is_ours(database.get_by_serial):
             record = await self._run(registry.read, certificate_by_serial, serial)
         else:
             record = await self._run(registry.get_by_serial, serial=serial)

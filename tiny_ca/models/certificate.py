@@ -46,7 +46,7 @@ class BaseCertificateConfig(BaseModel):
 class CAConfig(BaseCertificateConfig, BaseCertificateDataModel):
     """A self-signed root."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")  # a mistyped field must not be ignored
 
     days_valid: int = 3650
 
@@ -54,7 +54,7 @@ class CAConfig(BaseCertificateConfig, BaseCertificateDataModel):
 class ClientConfig(CommonNameCertificate, BaseCertificateConfig):
     """An end-entity certificate; ``name`` is the base name of its files and goes into no certificate."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     serial_type: CertType = CertType.SERVICE
     is_client_cert: bool = False

@@ -60,6 +60,7 @@ class AsyncLocalStorage(BaseStorage):
     save_certificate = _threaded(LocalStorage.save_certificate)
     delete_certificate_folder = _threaded(LocalStorage.delete_certificate_folder)
     has_certificate_folder = _threaded(LocalStorage.has_certificate_folder)
+    locate_certificate_folder = _threaded(LocalStorage.locate_certificate_folder)
     replace_certificate_folder = _threaded(LocalStorage.replace_certificate_folder)
     begin_certificate_folder = _threaded(LocalStorage.begin_certificate_folder)
     finish_certificate_folder = _threaded(LocalStorage.finish_certificate_folder)

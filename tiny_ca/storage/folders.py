@@ -28,6 +28,8 @@ __all__ = [
     "write_file",
 ]
 
+# Most file systems take 255 bytes; an extension is among them.
+_MAX_NAME_BYTES = 250
 _FOLDER_MODE = 0o700
 _SECRET_MODE = 0o600
 _PUBLIC_MODE = 0o644
@@ -41,12 +43,18 @@ def checked_name(value: str, field: str) -> str:
     Raises
     ------
     Invalid
-        Empty, ``.``, ``..``, or with a slash or NUL in it.
+        Empty, ``.``, ``..``, with a slash or NUL in it, or too long for a file system.
     """
     if value in {"", ".", ".."} or "/" in value or "\0" in value:
         raise Invalid(
             f"{field} must be a plain name, without '/', '..' or NUL, not {value!r}", field=field, value=value
         )
+    try:
+        length = len(os.fsencode(value))
+    except UnicodeEncodeError:  # a lone surrogate
+        raise Invalid(f"{field} holds what no file name can: {value!r}", field=field, value=value) from None
+    if length > _MAX_NAME_BYTES:
+        raise Invalid(f"{field} is longer than {_MAX_NAME_BYTES} bytes", field=field, value=value)
     return value
 
 
@@ -144,13 +152,20 @@ def delete_folder(folder: int, name: str) -> None:
 
 
 def _make_root(root: Path) -> None:
+    """Make the root and what is missing above it, for their owner alone; a folder that is there keeps its mode."""
     if root.is_dir():
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        root.mkdir(mode=_FOLDER_MODE)
-        root.chmod(_FOLDER_MODE)
-        _sync(root.parent)
+    if not root.parent.is_dir() and root.parent != root:
+        _make_root(root.parent)
+    try:
+        with suppress(FileExistsError):
+            root.mkdir(mode=_FOLDER_MODE)
+            root.chmod(_FOLDER_MODE)
+            _sync(root.parent)
+    except NotADirectoryError:
+        pass
+    if not root.is_dir():
+        raise Invalid(f"{root} is no folder, nor can one be made there", field="base_folder", value=str(root))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tiny_ca.exc import FileAlreadyExists, Invalid
+from tiny_ca.exc import FileAlreadyExists
 from tiny_ca.settings import DEFAULT_LOGGER
 from tiny_ca.storage import folders, unfinished
 from tiny_ca.storage.base_storage import BaseStorage
@@ -25,9 +25,6 @@ from tiny_ca.storage.serializer import Serializer
 from tiny_ca.storage.unfinished import UnfinishedFolder
 
 __all__ = ["LocalStorage"]
-
-# Most file systems take 255 bytes; the extension is among them.
-_MAX_NAME_BYTES = 250
 
 
 class LocalStorage(BaseStorage):
@@ -73,8 +70,6 @@ class LocalStorage(BaseStorage):
             cert
         )
         name = folders.checked_name(file_name, "file_name") + file.suffix
-        if len(name.encode()) > _MAX_NAME_BYTES:
-            raise Invalid(f"file_name is longer than {_MAX_NAME_BYTES} bytes", field="file_name", value=file_name)
         steps = folders.checked_path(cert_path, "cert_path")
         uuid = None
         if is_add_uuid:
@@ -123,6 +118,10 @@ class LocalStorage(BaseStorage):
                 return folders.entry_mode(parent, name) is not None
         except FileNotFoundError:
             return False
+
+    def locate_certificate_folder(self, uuid_str: str, serial_number: int) -> str | None:
+        """Return the ``cert_path`` of the folder of that name that holds this certificate; None where there is none."""
+        return unfinished.locate(self._root, folders.checked_name(uuid_str, "uuid_str"), serial_number)
 
     def replace_certificate_folder(self, uuid_str: str, by_uuid: str, cert_path: str | Path | None = None) -> Path:
         """Put the folder ``by_uuid`` in the place of ``uuid_str``; what was there is deleted. Return its path."""

@@ -24,7 +24,7 @@ from cryptography import x509
 from tiny_ca.exc import FileAlreadyExists
 from tiny_ca.storage.folders import OPEN_FOLDER, delete_folder, opened
 
-__all__ = ["UnfinishedFolder", "begin", "discard", "finish", "stale", "sweep"]
+__all__ = ["UnfinishedFolder", "begin", "discard", "finish", "locate", "stale", "sweep"]
 
 _MARK: Final = ".unfinished"
 _OURS: Final = re.compile(r"\.[0-9a-f]{16}\.(tmp|new|old)")
@@ -103,6 +103,14 @@ def stale(root: Path) -> list[UnfinishedFolder]:
             else:
                 folder.release()
     return found
+
+
+def locate(root: Path, uuid: str, serial_number: int) -> str | None:
+    """Return the path to the folder of that name that holds a certificate with this serial number."""
+    for parent, folders, _ in os.walk(root):
+        if uuid in folders and serial_number in _serial_numbers(Path(parent) / uuid):
+            return "/".join(Path(parent).relative_to(root).parts)
+    return None
 
 
 def sweep(root: Path) -> int:

@@ -279,7 +279,7 @@ class TestRanges:
 
 def test_server_certificates_need_a_host() -> None:
     """``is_server_cert`` with a common name that is no host is a clear error."""
-    with pytest.raises(Invalid, match="is a DNS name or an address, not 'My Server'"):
+    with pytest.raises(Invalid, match="is a DNS name or an address: 'My Server' is no DNS name"):
         _factory().issue_certificate("My Server", is_server_cert=True, key=P256)
 
 

@@ -159,14 +159,18 @@ def _linked(
 
 
 def _load_key(data: bytes, path: str | Path, password: str | bytes | None) -> PrivateKey:
+    given: object = password
+    if not isinstance(given, str | bytes | None):
+        message = f"ca_key_password is str, bytes or None, not {type(given).__name__}"
+        raise ErrorLoadCert(message, field="ca_key_password")
     secret = password.encode() if isinstance(password, str) else password
     try:
-        key = load_pem_private_key(data, secret)
+        key = load_pem_private_key(data, secret or None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The library's text may quote what it read; only its kind is told. TypeError: a password and no need, or the
         # other way round.
         if isinstance(error, TypeError):
-            fault = "is encrypted: give ca_key_password" if secret is None else "is not encrypted: give no password"
+            fault = "is not encrypted: give no password" if secret else "is encrypted: give ca_key_password"
         else:
             fault = f"holds no private key in PEM that this password opens ({type(error).__name__})"
         raise ErrorLoadCert(f"{path} {fault}", field="ca_key_path", value=str(path)) from None

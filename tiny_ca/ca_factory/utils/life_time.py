@@ -23,9 +23,13 @@ class CertLifetime:
         InvalidRangeTimeCertificate
             ``days_valid`` is not positive, the start is before 1950, or the end is past already or past the year 9999.
         """
-        if days_valid <= 0:
-            message = f"days_valid is {days_valid}; it must be at least 1"
+        given: tuple[object, object] = (days_valid, valid_from)
+        if not isinstance(given[0], int) or days_valid <= 0:
+            message = f"days_valid is {days_valid!r}; it must be a whole number of at least 1"
             raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid)
+        if not isinstance(given[1], datetime | None):
+            message = f"valid_from is a datetime or None, not {valid_from!r}"
+            raise InvalidRangeTimeCertificate(message, field="valid_from", value=valid_from)
         now = datetime.now(UTC)
         not_before = _begin(CertLifetime.normalize_dt(valid_from or now))
         try:

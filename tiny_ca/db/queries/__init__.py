@@ -6,6 +6,7 @@ from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import (
     certificate_by_name,
     certificate_by_serial,
+    delete_by_serial,
     delete_by_uuid,
     delete_expired,
     expiring,
@@ -14,7 +15,7 @@ from tiny_ca.db.queries.certificates import (
     mark_expired,
     page_certificates,
 )
-from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_rows
+from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_by, revoked_rows
 from tiny_ca.db.queries.issuers import insert_issuers, issuer_by_id, list_issuers
 from tiny_ca.db.queries.revocations import revoke, revoke_valid, unhold
 from tiny_ca.db.queries.succession import insert_successor
@@ -24,6 +25,7 @@ __all__ = [
     "begin_crl",
     "certificate_by_name",
     "certificate_by_serial",
+    "delete_by_serial",
     "delete_by_uuid",
     "delete_expired",
     "expiring",
@@ -42,6 +44,7 @@ __all__ = [
     "record_crl",
     "revoke",
     "revoke_valid",
+    "revoked_by",
     "revoked_rows",
     "token_by_hash",
     "unhold",

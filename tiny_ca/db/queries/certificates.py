@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "certificate_by_name",
     "certificate_by_serial",
+    "delete_by_serial",
     "delete_by_uuid",
     "delete_expired",
     "expiring",
@@ -152,6 +153,17 @@ def delete_by_uuid(session: Session, uuid: str) -> bool:
     return deleted.one_or_none() is not None
 
 
+def delete_by_serial(session: Session, serial: int) -> bool:
+    """Delete the record, whatever its state; False where there is none."""
+    deleted = session.execute(
+        delete(CertificateRecord)
+        .where(CertificateRecord.serial_number == str(serial))
+        .returning(CertificateRecord.id)
+        .execution_options(synchronize_session=False)
+    )
+    return deleted.one_or_none() is not None
+
+
 def delete_expired(session: Session, serial: int, *, now: datetime, audit: AuditEntry | None = None) -> None:
     """Delete the record of a certificate that has expired.
 
@@ -216,6 +228,9 @@ def _conflict(error: IntegrityError, entries: Sequence[CertificateEntry], claime
         return NotUniqueCertOwner(
             f"a valid certificate holds the common name {' or '.join(map(repr, claimed))}; revoke it first"
         )
+    if "uuid" in cause:
+        folders = ", ".join(repr(entry.uuid) for entry in entries)
+        return Conflict(f"the folder {folders} is a valid certificate's; its UUID names that one alone")
     serials = ", ".join(f"{int(entry.serial_number):x}" for entry in entries)
     return Conflict(f"certificates {serials} were not recorded: {cause}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from sqlalchemy import case, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import CRLEntry
 
-__all__ = ["begin_crl", "latest_crl", "prune_crls", "record_crl", "revoked_rows", "this_update_before"]
+__all__ = ["begin_crl", "latest_crl", "prune_crls", "record_crl", "revoked_by", "revoked_rows", "this_update_before"]
 
 
 def revoked_rows(
@@ -38,6 +39,46 @@ def revoked_rows(
     if issuer_id is not None:
         conditions.append(CertificateRecord.issuer_id == issuer_id)
     return _revoked(session, conditions)
+
+
+def revoked_by(
+    session: Session, issuer: x509.Certificate, *, now: datetime, crl_window: timedelta | None = None
+) -> list[RevokedRow]:
+    """As ``revoked_rows``, of what this CA signed: RFC 5280 §5.3 takes each entry for one of the CRL issuer's own."""
+    conditions: list[ColumnElement[bool]] = [
+        CertificateRecord.not_valid_after > now,
+        CertificateRecord.revocation_date.is_not(None),
+    ]
+    if crl_window is not None:
+        conditions.append(CertificateRecord.revocation_date > now - crl_window)
+    records = session.execute(
+        select(
+            CertificateRecord.serial_number,
+            CertificateRecord.revocation_date,
+            CertificateRecord.revocation_reason,
+            CertificateRecord.certificate_pem,
+        )
+        .where(*conditions)
+        .order_by(CertificateRecord.revocation_date, CertificateRecord.id)
+    )
+    return [
+        RevokedRow(serial, date, reason or 0)
+        for serial, date, reason, pem in records
+        if date is not None and _is_by(issuer, pem)
+    ]
+
+
+def _is_by(issuer: x509.Certificate, certificate_pem: str) -> bool:
+    """Whether the names say so, and the key identifiers, where there are any, do not say otherwise."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        named = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        return True
+    return named is None or named == own
 
 
 def begin_crl(session: Session, issuer_id: str, *, now: datetime) -> CRLSnapshot:
