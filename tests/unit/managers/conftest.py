@@ -36,7 +36,11 @@ def new_manager(request: pytest.FixtureRequest, tmp_path: Path, runner: asyncio.
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the home of a manager that has a CA, and a certificate in the folder ``web``."""
-    home = tmp_path_factory.mktemp("template") / "home"
+    return make_template(tmp_path_factory.mktemp("template") / "home")
+
+
+def make_template(home: Path) -> Path:
+    """Make that home."""
     with asyncio.Runner() as runner:
         manager = make_manager("sync", home, runner)
         manager.set_up()

@@ -122,11 +122,14 @@ class Counted:
         self.count = 0
         self.names: list[str] = []
 
+    def fail(self) -> None:
+        raise Interrupted(self.names[-1])
+
     async def __call__(self, effect: Callable[_P, _T | Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         self.count += 1
         self.names.append(getattr(effect, "__name__", repr(effect)))
         if self._fail_at is not None and (self.count == self._fail_at or (self._dead and self.count > self._fail_at)):
-            raise Interrupted(self.names[-1])
+            self.fail()
         return await self._run(effect, *args, **kwargs)
 
 

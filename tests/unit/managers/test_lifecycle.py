@@ -6,29 +6,38 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from tests.unit.managers.helpers import CA, EC, NAME, Manager, client
+from tests.unit.managers.helpers import CA, EC, NAME, Manager, client, stranger
 from tiny_ca.ca_factory import CAFileLoader, CertificateFactory
-from tiny_ca.ca_factory.keys import public_key_der
+from tiny_ca.ca_factory.keys import key_spec, public_key_der
+from tiny_ca.ca_factory.utils.file_loader import certificate_info
 from tiny_ca.const import CertType
 from tiny_ca.db import BaseDB, CertificateRecord, CertificateStatus, SyncDBHandler
 from tiny_ca.db.queries import certificate_by_serial
 from tiny_ca.exc import (
+    CertNotFound,
     Conflict,
     DBNotInitedError,
     FileAlreadyExists,
+    Forbidden,
     Invalid,
+    InvalidRangeTimeCertificate,
     NotUniqueCertOwner,
     RegistryUnavailable,
     ValidationCertError,
 )
 from tiny_ca.managers import CertLifecycleManager
+from tiny_ca.models import CAConfig, ClientConfig, KeySpec
 from tiny_ca.storage import BaseStorage, LocalStorage
 
 REASON = x509.ReasonFlags.key_compromise
@@ -272,6 +281,21 @@ class TestAsking:
         assert manager.call("refresh_expired_statuses") == 1
         assert [r.common_name for r in manager.call("list_certificates", status="expired")] == [NAME]
 
+    def test_deletion_finds_the_folder(self, manager: Manager) -> None:
+        """Deleted without its path, a certificate's folder is found; one of the same name that is another's stays."""
+        cert, _, _ = manager.call("issue_certificate", client(), cert_path="a/web", uuid_str="web")
+        assert manager.call("delete_certificate", cert.serial_number) is True
+        assert (manager.folder / "a" / "web").is_dir()
+        assert not [path for path in manager.files() if "web" in path]
+
+    def test_deletion_of_what_gave_its_folder_away(self, manager: Manager) -> None:
+        """A certificate whose folder went to its successor has a record to be deleted, and no files."""
+        old, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        manager.call("issue_certificate", client(), uuid_str="web", is_overwrite=True)
+        before = manager.files()
+        assert manager.call("delete_certificate", old.serial_number) is True
+        assert (manager.files(), manager.statuses()) == (before, ["valid"])
+
     def test_deletion(self, manager: Manager) -> None:
         """Deleting takes row and folder; of an unknown serial there is nothing to delete."""
         cert, _, _ = manager.call("issue_certificate", client(), cert_path="web")
@@ -279,6 +303,262 @@ class TestAsking:
         assert list((manager.folder / "web").iterdir()) == []
         assert manager.call("delete_certificate", cert.serial_number) is False
         assert manager.statuses() == []
+
+
+class TestSucceeding:
+    def test_renewal(self, manager: Manager) -> None:
+        """The same key under a new serial number, kept and recorded in a folder of its own; the old one stays valid."""
+        old, _, _ = manager.call("issue_certificate", client(serial_type=CertType.DEVICE))
+        new = manager.call("renew_certificate", old.serial_number, days_valid=7)
+        assert new.public_key() == old.public_key()
+        assert new.not_valid_after_utc - new.not_valid_before_utc == timedelta(days=7)
+        record = manager.eyes.get_by_serial(new.serial_number)
+        assert record is not None
+        assert record.key_type == "DEV"
+        assert [path.name for path in (manager.folder / str(record.uuid)).iterdir()] == [f"{NAME}.pem"]
+        assert manager.statuses() == ["valid", "valid"]
+        assert all(manager.call("verify_certificate", cert) for cert in (old, new))
+        with pytest.raises(NotUniqueCertOwner):
+            manager.call("issue_certificate", client())
+
+    def test_rotation(self, manager: Manager) -> None:
+        """A new key; the old certificate is superseded and its folder goes, wherever it was."""
+        old, old_key, _ = manager.call("issue_certificate", client(), cert_path="web/a")
+        new, key, csr = manager.call("rotate_certificate", old.serial_number, client(san_dns=["www.example.org"]))
+        assert key.public_key() == new.public_key() == csr.public_key() != old_key.public_key()
+        assert manager.statuses() == ["valid", "revoked"]
+        assert list((manager.folder / "web" / "a").iterdir()) == []
+        assert [entry.serial_number for entry in manager.call("generate_crl")] == [old.serial_number]
+        assert manager.call("verify_certificate", new) is True
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_rotation_after_renewal(self, manager: Manager, which: int) -> None:
+        """Either of two certificates with one key is rotated; the other one stays."""
+        first, _, _ = manager.call("issue_certificate", client())
+        pair = (first, manager.call("renew_certificate", first.serial_number))
+        manager.call("rotate_certificate", pair[which].serial_number, client())
+        assert manager.call("get_certificate_status", pair[which].serial_number) is CertificateStatus.REVOKED
+        assert manager.call("get_certificate_status", pair[1 - which].serial_number) is CertificateStatus.VALID
+
+    def test_rotation_to_another_name(self, manager: Manager) -> None:
+        """Another name must be free; if it is not, the old certificate stays as it was."""
+        old, _, _ = manager.call("issue_certificate", client())
+        manager.call("issue_certificate", client("b.example.org"))
+        before = manager.files()
+        with pytest.raises(NotUniqueCertOwner, match=r"b\.example\.org"):
+            manager.call("rotate_certificate", old.serial_number, client("b.example.org"))
+        assert (manager.files(), manager.statuses()) == (before, ["valid"])
+        manager.call("rotate_certificate", old.serial_number, client("c.example.org"))
+        assert (manager.statuses(), manager.statuses("c.example.org")) == (["revoked"], ["valid"])
+
+    @pytest.mark.parametrize("operation", ["renew_certificate", "rotate_certificate"])
+    def test_what_has_no_successor(self, manager: Manager, operation: str) -> None:
+        """An unknown serial is CertNotFound, a revoked certificate ValidationCertError; nothing is made."""
+        arguments = [client()] if operation == "rotate_certificate" else []
+        cert, _, _ = manager.call("issue_certificate", client())
+        manager.call("revoke_certificate", cert.serial_number)
+        before = manager.files()
+        with pytest.raises(CertNotFound, match="serial number 1"):
+            manager.call(operation, 1, *arguments)
+        with pytest.raises(ValidationCertError, match="revoked"):
+            manager.call(operation, cert.serial_number, *arguments)
+        assert (manager.files(), manager.statuses()) == (before, ["revoked"])
+
+    def test_what_expired_has_one(self, manager: Manager) -> None:
+        """A certificate that was let expire is renewed or rotated late; there is nothing to revoke."""
+        cert, _, _ = manager.call("issue_certificate", client())
+        change(manager, cert.serial_number, not_valid_after=datetime.now(UTC) - timedelta(days=1))
+        manager.call("renew_certificate", cert.serial_number)
+        manager.call("rotate_certificate", cert.serial_number, client())
+        assert [record.revocation_date for record in manager.records()] == [None] * 4
+
+    def test_a_ca(self, manager: Manager) -> None:
+        """A CA's certificate is renewed as a CA's, a root's beyond its end; no leaf takes its place."""
+        root = manager.manager.factory.issuer.certificate  # type: ignore[union-attr]
+        cert, _ = manager.call("issue_intermediate_ca", "Issuing", key=EC, days_valid=100)
+        for old, days in ((cert, 200), (root, 5000)):
+            new = manager.call("renew_certificate", old.serial_number, days_valid=days)
+            assert new.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is True
+            record = manager.eyes.get_by_serial(new.serial_number)
+            assert record is not None
+            assert record.key_type == "CA"
+            with pytest.raises(ValidationCertError, match="CA"):
+                manager.call("rotate_certificate", old.serial_number, client())
+
+
+class TestOtherPeoplesCertificates:
+    def test_cosigned_is_recorded(self, manager: Manager) -> None:
+        """A co-signed certificate is kept and recorded like any other, and can be revoked."""
+        cert = manager.call("cosign_certificate", stranger(), days_valid=7)
+        assert manager.call("verify_certificate", cert) is True
+        assert manager.statuses("stranger.example.org") == ["valid"]
+        assert manager.call("revoke_certificate", cert.serial_number) is True
+
+    def test_cosigned_without_a_common_name(self, manager: Manager) -> None:
+        """A certificate with names but no common name is recorded without one."""
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        san = x509.SubjectAlternativeName([x509.DNSName("a.example.org")])
+        builder = x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 7, now, now + timedelta(1))
+        source = builder.add_extension(san, critical=True).sign(key, SHA256())
+        cert = manager.call("cosign_certificate", source)
+        record = manager.eyes.get_by_serial(cert.serial_number)
+        assert record is not None
+        assert (record.common_name, record.status) == (None, "valid")
+        assert f"{record.uuid}/certificate.pem" in manager.files()
+
+    def test_a_ca_is_not_cosigned(self, manager: Manager) -> None:
+        """A manager never co-signs a CA; nothing is kept of the attempt."""
+        root, _ = CertificateFactory.build_self_signed_ca("Other", key=EC, days_valid=10)
+        before = (manager.files(), len(manager.records()))
+        with pytest.raises(Forbidden):
+            manager.call("cosign_certificate", root)
+        assert (manager.files(), len(manager.records())) == before
+
+    def test_inspection_needs_nothing(self, empty: Manager) -> None:
+        """Any certificate is inspected, without a CA or a registry."""
+        assert empty.call("inspect_certificate", stranger()).common_name == "stranger.example.org"
+
+    def test_export(self, manager: Manager) -> None:
+        """A PKCS #12 file holds the key, the certificate and its CA."""
+        cert, key, _ = manager.call("issue_certificate", client())
+        read = pkcs12.load_pkcs12(manager.call("export_pkcs12", cert, key, b"a password", name="web"), b"a password")
+        assert read.cert is not None
+        assert (read.cert.certificate, read.cert.friendly_name) == (cert, b"web")
+        assert [one.certificate for one in read.additional_certs] == manager.call("get_cert_chain", cert)[1:]
+
+
+class TestSeveralCAs:
+    def test_an_intermediate_of_any_kind(self, manager: Manager) -> None:
+        """``key`` asks for another kind of key than RSA."""
+        for spec in (EC, KeySpec.ed25519(), KeySpec.mldsa("ML-DSA-44")):
+            cert, _ = manager.call("issue_intermediate_ca", f"Issuing {spec}", key=spec)
+            assert key_spec(cert.public_key()) == spec
+
+    def test_a_crl_lists_its_own(self, manager: Manager) -> None:
+        """Over one registry each CA's CRL lists what that CA signed."""
+        by_root, _, _ = manager.call("issue_certificate", client())
+        cert, key = manager.call("issue_intermediate_ca", "Issuing", key=EC)
+        root = manager.manager.factory
+        assert root is not None
+        below = CertificateFactory(
+            SimpleNamespace(
+                ca_cert=cert,
+                ca_key=key,
+                ca_chain=(root.issuer.certificate,),
+                base_info=certificate_info(cert),
+            )
+        )
+        manager.manager.factory = below
+        by_issuing, _, _ = manager.call("issue_certificate", client("b.example.org", days_valid=30))
+        assert manager.call("get_cert_chain", by_issuing) == [by_issuing, cert, root.issuer.certificate]
+        for one in (by_root, by_issuing):
+            manager.call("revoke_certificate", one.serial_number)
+        assert [entry.serial_number for entry in manager.call("generate_crl")] == [by_issuing.serial_number]
+        manager.manager.factory = root
+        assert [entry.serial_number for entry in manager.call("generate_crl")] == [by_root.serial_number]
+
+    def test_a_revoked_ca_signs_nothing(self, manager: Manager) -> None:
+        """Once the registry has the CA as revoked nothing is signed or verified with it; its last CRL still is."""
+        cert, _, _ = manager.call("issue_certificate", client())
+        ca = manager.manager.factory.issuer.certificate  # type: ignore[union-attr]
+        manager.call("revoke_certificate", ca.serial_number)
+        before = manager.files()
+        for operation, arguments in (
+            ("issue_certificate", [client("b.example.org")]),
+            ("issue_intermediate_ca", ["Issuing"]),
+            ("renew_certificate", [cert.serial_number]),
+            ("rotate_certificate", [cert.serial_number, client()]),
+            ("cosign_certificate", [stranger()]),
+            ("verify_certificate", [cert]),
+        ):
+            with pytest.raises(ValidationCertError, match=r"CN=Root.* is revoked"):
+                manager.call(operation, *arguments)
+        assert manager.files() == before
+        manager.call("generate_crl")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"common_name": "c" * 65},
+            {"common_name": ""},
+            {"email": "nobody"},
+            {"san_ip": ["10.0.0.256"]},
+            {"commonname": "typo.example.org"},
+        ],
+        ids=lambda fields: next(iter(fields)),
+    )
+    def test_configs(self, fields: dict[str, Any]) -> None:
+        """A wrong or mistyped field is told by its name."""
+        with pytest.raises(ValidationError, match=next(iter(fields))):
+            ClientConfig(**fields)
+
+    @pytest.mark.parametrize("country", ["DEU", "D", "D1", "Ä1"])
+    def test_countries(self, country: str) -> None:
+        """A country is two letters (ISO 3166-1)."""
+        with pytest.raises(ValidationError, match="country"):
+            CAConfig(country=country)
+
+    @pytest.mark.parametrize(
+        "fields, error, says",
+        [
+            ({"days_valid": 0}, InvalidRangeTimeCertificate, "days_valid is 0"),
+            ({"days_valid": -1}, InvalidRangeTimeCertificate, "days_valid is -1"),
+            ({"days_valid": 4000}, InvalidRangeTimeCertificate, "after the CA itself"),
+            ({"common_name": "bücher.example.org"}, Invalid, "xn--bcher-kva"),
+            ({"common_name": "ü" * 40, "is_server_cert": False}, Invalid, "80 bytes"),
+            ({"common_name": "two words"}, Invalid, "two words"),
+            ({"san_dns": ["a_b.example.org"]}, Invalid, "a_b"),
+            ({"valid_from": datetime(2020, 1, 1)}, InvalidRangeTimeCertificate, "2020"),  # noqa: DTZ001
+        ],
+        ids=str,
+    )
+    def test_what_no_certificate_holds(
+        self, manager: Manager, fields: dict[str, Any], error: type[Invalid], says: str
+    ) -> None:
+        """The value is named, and nothing is left on disk or in the registry."""
+        before = (manager.files(), len(manager.records()))
+        with pytest.raises(error, match=says):
+            manager.call("issue_certificate", client(**fields))
+        assert (manager.files(), len(manager.records())) == before
+
+    def test_duplicate_names_fold(self, manager: Manager) -> None:
+        """A name that comes twice, in whatever case, is there once."""
+        cert, _, _ = manager.call("issue_certificate", client(san_dns=["a.example.org", "A.example.org", NAME]))
+        assert manager.call("inspect_certificate", cert).san_dns == ["a.example.org", NAME]
+
+    def test_a_naive_moment_is_utc(self, manager: Manager) -> None:
+        """``valid_from`` without a zone is taken as UTC, exactly, be it before the CA's own beginning."""
+        moment = datetime.now(UTC).replace(microsecond=0, tzinfo=None) - timedelta(days=3)
+        cert, _, _ = manager.call("issue_certificate", client(valid_from=moment))
+        assert cert.not_valid_before_utc == moment.replace(tzinfo=UTC)
+
+    def test_a_tampered_certificate(self, manager: Manager) -> None:
+        """One octet changed, and the signature does not verify."""
+        cert, _, _ = manager.call("issue_certificate", client())
+        octets = cert.public_bytes(Encoding.DER)
+        tampered = x509.load_der_x509_certificate(octets.replace(b"nginx.", b"mginx.", 1))
+        with pytest.raises(ValidationCertError, match="signature"):
+            manager.call("verify_certificate", tampered)
+
+    @pytest.mark.parametrize("reason", [1, "key_compromise", x509.ReasonFlags.remove_from_crl])
+    def test_reasons(self, manager: Manager, reason: object) -> None:
+        """What is no reason to revoke is refused, with those that are; the certificate stays valid."""
+        cert, _, _ = manager.call("issue_certificate", client())
+        with pytest.raises(Invalid, match="key_compromise"):
+            manager.call("revoke_certificate", cert.serial_number, reason)
+        assert manager.statuses() == ["valid"]
+
+    def test_a_database_that_goes_away(self, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A registry that does not record, as documented with False, leaves nothing on disk."""
+        before = manager.files()
+        database = manager.manager._core._db
+        assert database is not None
+        monkeypatch.setattr(database, "register_cert_in_db", lambda **_: False)
+        with pytest.raises(RegistryUnavailable, match="did not record"):
+            manager.call("issue_certificate", client())
+        assert manager.files() == before
 
 
 class TestCollaborators:

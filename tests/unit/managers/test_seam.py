@@ -154,6 +154,22 @@ class TestFailures:
             assert manager.call("repair") == []
         pytest.fail("it never ended")
 
+    @pytest.mark.parametrize("dead", [False, True], ids=["failing", "dying"])
+    def test_a_deletion_goes_on(self, copied_manager: NewManager, *, dead: bool) -> None:
+        """Cut short anywhere, a deletion is done again to its end: the key never outlives the record."""
+        for k in range(1, 20):
+            manager = copied_manager(str(k))
+            serial = manager.certificate("web").serial_number
+            done = not manager.cut_short(k, dead=dead, operation="delete_certificate", serial=serial)
+            if not (manager.folder / "web").exists() and not manager.statuses():
+                done = True
+            assert manager.statuses() or not (manager.folder / "web").exists()
+            assert done or manager.call("delete_certificate", serial) is True
+            assert (manager.statuses(), (manager.folder / "web").exists()) == ([], False)
+            if done:
+                return
+        pytest.fail("it never ended")
+
 
 class TestTwoAtOnce:
     def test_exactly_one_wins(self, tmp_path: Path) -> None:
