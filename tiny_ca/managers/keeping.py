@@ -213,14 +213,14 @@ class Keeping:
         found: str | Path | None = cert_path
         if offers(self._storage, "locate_certificate_folder", "has_certificate_folder"):
             storage: Any = self._storage
-            located: str | None = None
             if not await self._has_folder(record.uuid, cert_path):
-                located = await self._run(
+                found = await self._run(
                     storage.locate_certificate_folder,
                     uuid_str=record.uuid,
                     serial_number=int(record.serial_number),
                 )
-            found = cert_path if located is None else located
+                if found is None:
+                    return True
         return await self._run(self._storage.delete_certificate_folder, uuid_str=record.uuid, cert_path=found)
 
     async def _delete_folder(self, uuid: str, cert_path: str | Path | None) -> None:
