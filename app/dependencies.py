@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, cast
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPBearer
 
-from app.auth.tokens import TokenAuthenticator
+from app.auth.authenticator import Authenticator
+from app.auth.caller import Caller
 from app.jobs import JobRunner
 from app.metrics import Metrics
+from app.services.audit import AuditTrail
 from app.services.crls import CRLPublisher
+from app.services.examination import Examination
 from app.services.issuers import IssuerStore
-from app.services.lifecycle import Caller, LifecycleService
+from app.services.lifecycle import LifecycleService
 from app.services.readiness import Readiness
+from app.services.records import Records
+from app.services.revocations import Revocations
+from app.services.tokens import Tokens
 from app.settings import Settings
-from tiny_ca.exc import Unauthenticated
+from tiny_ca.db.entries import IdempotencyClaim
+from tiny_ca.exc import Invalid, Unauthenticated
 
-__all__ = ["Called", "Running", "Service", "current_caller", "running"]
+__all__ = ["Called", "Creating", "Running", "Service", "creating_caller", "current_caller", "running"]
+
+_KEY: Final = re.compile(r"[!-~]{1,255}")  # visible ASCII
 
 
 def _service(request: Request) -> Service:
@@ -35,10 +46,15 @@ class Service:
 
     settings: Settings
     metrics: Metrics
-    authenticator: TokenAuthenticator
+    authenticator: Authenticator
     issuers: IssuerStore
     crls: CRLPublisher
     lifecycle: LifecycleService
+    records: Records
+    revocations: Revocations
+    examination: Examination
+    tokens: Tokens
+    audit: AuditTrail
     readiness: Readiness
     jobs: JobRunner
 
@@ -62,8 +78,39 @@ async def current_caller(request: Request, _scheme: Annotated[object, Depends(_b
     except Unauthenticated:
         service.metrics.unauthenticated.inc()
         raise
-    return Caller(principal, str(request.scope["state"]["request_id"]))
+    peer = request.client.host if request.client else None
+    return Caller(principal, str(request.scope["state"]["request_id"]), peer)
+
+
+async def creating_caller(
+    request: Request,
+    caller: Annotated[Caller, Depends(current_caller)],
+    idempotency_key: Annotated[
+        str | None, Header(description="The same key, caller and request: the same answer, for 24 hours.")
+    ] = None,
+) -> Caller:
+    """Who sent a request that makes something, with the key under which they may send it again.
+
+    Raises
+    ------
+    Invalid
+        The key is none.
+    """
+    if idempotency_key is None:
+        return caller
+    given = request.headers.getlist("idempotency-key")
+    if len(given) != 1 or not _KEY.fullmatch(idempotency_key):
+        message = "an Idempotency-Key is 1 to 255 visible ASCII characters, and comes once"
+        raise Invalid(message, field="Idempotency-Key", value=idempotency_key[:80])
+    # "The same request": method, path, query and body, octet by octet. What may differ is how the answer shall look.
+    digest = hashlib.sha256()
+    said = (request.method, request.url.path, request.url.query)
+    for part in (*(one.encode() for one in said), await request.body()):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    claim = IdempotencyClaim(actor=caller.principal.id, key=idempotency_key, request_sha256=digest.hexdigest())
+    return replace(caller, claim=claim)
 
 
 Running = Annotated[Service, Depends(running)]
 Called = Annotated[Caller, Depends(current_caller)]
+Creating = Annotated[Caller, Depends(creating_caller)]

@@ -12,10 +12,14 @@ from typing import Any, Final
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.orm import Session
 
 from app.metrics import Metrics
 from app.services.crls import CRLPublisher
 from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.queries.idempotency import prune_keys
+from tiny_ca.db.queries.identity_tokens import prune_identity_tokens
+from tiny_ca.exc import NotFound
 
 __all__ = ["Job", "JobRunner", "JobState", "job_table"]
 
@@ -43,7 +47,7 @@ class JobState:
     failures: int = 0
 
 
-def job_table(db: AsyncDBHandler, crls: CRLPublisher) -> tuple[Job, ...]:
+def job_table(db: AsyncDBHandler, crls: CRLPublisher, clock: Callable[[], datetime]) -> tuple[Job, ...]:
     """Every job. The next run tries again what failed: the intervals are short, and an idle run costs a query."""
     return (
         Job(
@@ -60,7 +64,18 @@ def job_table(db: AsyncDBHandler, crls: CRLPublisher) -> tuple[Job, ...]:
             why="a CRL is renewed at a third of its lifetime, and a revocation whose process died still gets one",
             alarm_after=3,
         ),
+        Job(
+            "forget",
+            every_seconds=600,
+            run=lambda: db.write(_forget, clock()),
+            why="an idempotency key lives a day, and a used identity token is no danger once it has expired",
+            alarm_after=10,
+        ),
     )
+
+
+def _forget(session: Session, now: datetime) -> int:
+    return prune_keys(session, now=now) + prune_identity_tokens(session, now=now)
 
 
 class JobRunner:
@@ -109,6 +124,21 @@ class JobRunner:
         self._running.add(run)
         run.add_done_callback(self._running.discard)
         await asyncio.shield(run)
+
+    async def run_now(self, name: str) -> JobState:
+        """Run one job at once, and tell how it went.
+
+        Raises
+        ------
+        NotFound
+            There is no such job.
+        """
+        for job in self._jobs:
+            if job.name == name:
+                await self.run(job)
+                return self.states[name]
+        known = ", ".join(job.name for job in self._jobs)
+        raise NotFound(f"there is no job {name[:80]!r}; there are {known}")
 
     async def run(self, job: Job) -> None:
         """Run one job now; its failure is logged and counted, and is not the scheduler's."""

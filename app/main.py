@@ -14,20 +14,26 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import database
-from app.api import certificates, docs, health, public
+from app.api import acts, batch, certificates, docs, examine, health, operations, public, tokens
 from app.api.documentation import SCHEMAS
+from app.auth.authenticator import Authenticator
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
 from app.dependencies import Service
 from app.jobs import JobRunner, job_table
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware
 from app.problems import add_problem_handlers
+from app.services.audit import AuditTrail
 from app.services.crls import CRLPublisher
+from app.services.examination import Examination
 from app.services.issuance import IssuancePipeline
 from app.services.issuers import IssuerStore
 from app.services.lifecycle import LifecycleService
 from app.services.readiness import Readiness
+from app.services.records import Records
+from app.services.revocations import Revocations
 from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
+from app.services.tokens import Tokens
 from app.settings import Settings, SettingsError
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
@@ -41,6 +47,18 @@ from tiny_ca.exc import Invalid
 __all__ = ["create_app", "open_ca", "prepare_ca", "touch"]
 
 _log = structlog.get_logger(__name__)
+# In this order: of the paths that match, the first one answers, and "batch" is no serial number.
+_ROUTERS = (
+    batch.router,
+    certificates.router,
+    acts.router,
+    examine.router,
+    tokens.router,
+    operations.router,
+    public.router,
+    health.router,
+    docs.router,
+)
 _DESCRIPTION = """
 Send a CSR, get a certificate. Every answer that is not a success is a problem document (RFC 9457) with a `request_id`.
 """
@@ -71,7 +89,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> F
         redoc_url=None,
         redirect_slashes=False,  # a redirect would follow the caller's Host
     )
-    for router in (certificates.router, public.router, health.router, docs.router):
+    for router in _ROUTERS:
         app.include_router(router)
     app.mount(docs.STATIC_PATH, docs.static_files())
     add_problem_handlers(app)
@@ -131,10 +149,9 @@ async def _start(
     )
     pipeline.start()
     stack.push_async_callback(pipeline.close)
-    lifecycle = LifecycleService(
-        db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, metrics=metrics, clock=clock
-    )
-    jobs = JobRunner(job_table(db, crls), metrics=metrics, clock=clock)
+    lifecycle = LifecycleService(db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, clock=clock)
+    api_tokens = TokenAuthenticator(db, clock)
+    jobs = JobRunner(job_table(db, crls, clock), metrics=metrics, clock=clock)
     jobs.start()
     stack.push_async_callback(jobs.stop)
     readiness = Readiness(
@@ -149,10 +166,15 @@ async def _start(
     return Service(
         settings=settings,
         metrics=metrics,
-        authenticator=TokenAuthenticator(db, clock),
+        authenticator=Authenticator(api_tokens=api_tokens),
         issuers=issuers,
         crls=crls,
         lifecycle=lifecycle,
+        records=Records(db, issuers=issuers, clock=clock),
+        revocations=Revocations(db, issuers=issuers, crls=crls, metrics=metrics, clock=clock),
+        examination=Examination(db, issuers=issuers, clock=clock),
+        tokens=Tokens(db, authenticator=api_tokens, clock=clock),
+        audit=AuditTrail(db, clock),
         readiness=readiness,
         jobs=jobs,
     )

@@ -18,6 +18,7 @@ class Metrics:
         self.refused = Counter("tiny_ca_refused", "Requests refused.", ["profile", "rule"], registry=registry)
         self.unauthenticated = Counter("tiny_ca_unauthenticated", "Requests with no or wrong token.", registry=registry)
         self.overloaded = Counter("tiny_ca_overloaded", "Requests turned away with 503.", registry=registry)
+        self.repeated = Counter("tiny_ca_repeated", "Requests answered from an idempotency key.", registry=registry)
         self.batch_size = Histogram(
             "tiny_ca_issue_batch_size",
             "Certificates in one transaction.",

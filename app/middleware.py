@@ -21,6 +21,8 @@ __all__ = ["BodyLimitMiddleware", "RequestMiddleware"]
 _log = structlog.get_logger(__name__)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _MAX_BODY: Final = 64 * 1024
+# A path that takes more, and how much.
+_LARGER: Final = {"/api/v1/certificates/batch": 4 * 1024 * 1024}
 _BODY_SECONDS: Final = 5.0  # less than a stop leaves for what is in flight
 
 
@@ -91,7 +93,8 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(Headers(scope=scope), receive)
+            limit = _LARGER.get(scope["path"], self._limit)
+            body = await self._read(Headers(scope=scope), receive, limit)
         except TinyCAError as error:
             response = problem_response(error, scope["state"]["request_id"])
             response.headers["Connection"] = "close"  # what is left of the body is not read
@@ -110,10 +113,10 @@ class BodyLimitMiddleware:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+    async def _read(self, headers: Headers, receive: Receive, limit: int) -> bytes | None:
         announced = headers.get("content-length", "")
-        if announced.isascii() and announced.isdigit() and int(announced[:20]) > self._limit:
-            raise self._too_large()
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            raise _too_large(limit)
         parts: list[bytes] = []
         size = 0
         try:
@@ -124,13 +127,13 @@ class BodyLimitMiddleware:
                         return None
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > self._limit:
-                        raise self._too_large()
+                    if size > limit:
+                        raise _too_large(limit)
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             raise Timeout(f"the body did not come within {self._seconds:g} seconds") from None
 
-    def _too_large(self) -> TooLarge:
-        message = f"the body is larger than the {self._limit} bytes that are taken"
-        return TooLarge(message, limit=self._limit, field="body")
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than the {limit} bytes that are taken", limit=limit, field="body")

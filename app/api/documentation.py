@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from app.api.schemas import IssueFromConfig, IssueFromCSR, Problem, RevokeRequest
+from pydantic import BaseModel
 
-__all__ = ["ISSUE_BODY", "PROBLEMS", "REVOKE_BODY", "SCHEMAS"]
+from app.api.schemas import (
+    BatchRequest,
+    CosignRequest,
+    CRLQuestion,
+    IssueFromConfig,
+    IssueFromCSR,
+    PKCS12Request,
+    Problem,
+    Question,
+    RenewRequest,
+    RevokeRequest,
+    RotateRequest,
+    TokenRequest,
+)
+
+__all__ = ["ISSUE_BODY", "PROBLEMS", "REVOKE_BODY", "SCHEMAS", "SIMULATE_BODY", "body_of", "raw_or"]
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final[dict[str, Any]] = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
 
 # Models that stand only in bodies which the routes read themselves.
-SCHEMAS: Final = (IssueFromCSR, IssueFromConfig, RevokeRequest, Problem)
+SCHEMAS: Final = (
+    IssueFromCSR,
+    IssueFromConfig,
+    RevokeRequest,
+    RenewRequest,
+    RotateRequest,
+    PKCS12Request,
+    Question,
+    CRLQuestion,
+    CosignRequest,
+    BatchRequest,
+    TokenRequest,
+    Problem,
+)
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -30,6 +58,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     409: _problem("The present state does not allow it."),
     413: _problem("The body is larger than is taken."),
     422: _problem("A field is wrong, or the CSR is unfit whoever asks."),
+    429: _problem("Too often; try again after Retry-After seconds."),
     503: _problem("Try again after Retry-After seconds."),
 }
 
@@ -76,14 +105,35 @@ ISSUE_BODY: Final[dict[str, Any]] = {
     }
 }
 
-REVOKE_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": False,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": _REF.format(model="RevokeRequest")},
-                "example": {"reason": "keyCompromise"},
-            }
-        },
+SIMULATE_BODY: Final = ISSUE_BODY
+
+
+def body_of(model: type[BaseModel], example: object, *, required: bool = True) -> dict[str, Any]:
+    """A JSON body that the route reads itself."""
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    return {
+        "requestBody": {
+            "required": required,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
     }
-}
+
+
+def raw_or(model: type[BaseModel], field: str) -> dict[str, Any]:
+    """What is asked about as the body itself, PEM or DER, or in a field of JSON."""
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    label = "X509 CRL" if field == "crl" else "CERTIFICATE"
+    text = f"-----BEGIN {label}-----\n…"
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": schema, "example": {field: text}},
+                "application/x-pem-file": {"schema": {"type": "string"}, "example": text},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    }
+
+
+REVOKE_BODY: Final = body_of(RevokeRequest, {"reason": "keyCompromise"}, required=False)

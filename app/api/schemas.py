@@ -13,33 +13,67 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from app.auth.grants import Grant
+from app.auth.principal import ROLES, Permission
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
+from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames
+from tiny_ca.ca_factory.profiles import Limits
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.db.const import CertificateStatus
+from tiny_ca.exc import Invalid
+from tiny_ca.models.certificate import CertificateDetails
 from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.key_spec import KeySpec
 
 __all__ = [
+    "AuditPage",
+    "AuditRow",
+    "BatchAnswer",
+    "BatchRequest",
+    "BatchResult",
+    "CRLQuestion",
+    "CRLVerdict",
     "CertificateAnswer",
     "CertificatePage",
     "CertificateView",
+    "CosignRequest",
     "Digits",
+    "FieldProblem",
+    "InspectionAnswer",
     "Instant",
     "IssueFromCSR",
     "IssueFromConfig",
+    "JobAnswer",
+    "JobList",
     "KeyWish",
+    "NewTokenAnswer",
+    "PKCS12Request",
     "Problem",
+    "ProfileList",
+    "ProfileView",
+    "PublicKeyView",
+    "Question",
     "ReadyAnswer",
+    "RenewRequest",
     "RevokeRequest",
+    "RotateRequest",
+    "RuleVerdict",
+    "SimulatedCertificate",
+    "SimulationAnswer",
     "StatusAnswer",
+    "TokenList",
+    "TokenRequest",
+    "TokenView",
+    "VerificationAnswer",
     "rfc3339",
 ]
 
@@ -253,6 +287,133 @@ class RevokeRequest(_Request):
     """Why; the names are those of RFC 5280 §5.3.1."""
 
     reason: str = Field(default="unspecified", max_length=64, examples=["keyCompromise"])
+    all_with_key: bool = Field(default=False, description="Every valid certificate with the same key too.")
+
+
+class RenewRequest(_Request):
+    """For how long; the profile's default unless said."""
+
+    lifetime: Lifetime | None = None
+
+
+class RotateRequest(_Request):
+    """The new key: a CSR's, or one that is made here, of the old one's kind unless said."""
+
+    csr: str | None = Field(default=None, max_length=65536)
+    key: KeyWish | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.csr is not None and self.key is not None:
+            raise ValueError("give csr or key, not both")
+        return self
+
+
+class PKCS12Request(_Request):
+    """The key of the certificate, in PEM and not encrypted, and what shall encrypt the file."""
+
+    private_key: SecretStr = Field(max_length=32768)
+    password: SecretStr = Field(min_length=1, max_length=1024)
+    compatibility: bool = Field(default=False, description="3DES and SHA-1, for old stores.")
+
+
+class Question(_Request):
+    """A certificate of whatever origin."""
+
+    certificate: str = Field(max_length=65536)
+
+
+class CRLQuestion(_Request):
+    """A CRL of whatever origin."""
+
+    crl: str
+
+
+class CosignRequest(_Request):
+    """Another CA's certificate, and what ours shall have besides its subject, names and key."""
+
+    certificate: str = Field(max_length=65536)
+    profile: str | None = Field(default=None, min_length=1, max_length=64, examples=["server"])
+    issuer_id: str | None = Field(default=None, min_length=1, max_length=64)
+    lifetime: Lifetime | None = None
+    days_valid: int | None = Field(default=None, ge=1, le=3_650_000)
+
+    @model_validator(mode="after")
+    def _one_lifetime(self) -> Self:
+        if self.lifetime is not None and self.days_valid is not None:
+            raise ValueError("give lifetime or days_valid, not both")
+        return self
+
+    def wish(self) -> Wish:
+        """What it asks for."""
+        lifetime = timedelta(days=self.days_valid) if self.days_valid is not None else self.lifetime
+        return Wish(profile=self.profile, issuer_id=self.issuer_id, lifetime=lifetime)
+
+
+class BatchRequest(_Request):
+    """Requests as ``POST /certificates`` takes them."""
+
+    requests: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+
+
+class TokenRequest(_Request):
+    """What a token shall grant: ``permissions``, or those of a ``role``; null is no limit, an empty list is nothing."""
+
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")
+    permissions: list[Permission] | None = None
+    role: Literal["admin", "operator", "auditor", "issuer"] | None = None
+    profiles: list[Annotated[str, Field(max_length=64)]] | None = Field(default=None, max_length=100)
+    issuers: list[Annotated[str, Field(max_length=64)]] | None = Field(default=None, max_length=100)
+    names: Names | None = Field(default=None, description="DNS patterns.", examples=[["*.ci.example.org"]])
+    ip_ranges: Names | None = Field(default=None, examples=[["10.0.0.0/8"]])
+    uris: Names | None = None
+    emails: Names | None = None
+    max_lifetime: Lifetime | None = None
+    own_only: bool = False
+    expires_at: Instant | None = None
+
+    @field_validator("permissions", mode="before")
+    @classmethod
+    def _known_permissions(cls, value: object) -> object:
+        known = {permission.value: permission for permission in Permission}
+        if not isinstance(value, list):
+            return value
+        unknown = [one for one in value if not isinstance(one, str) or one not in known]
+        if unknown:
+            raise ValueError(f"{str(unknown[0])[:80]!r} is no permission; there are {', '.join(known)}")
+        return [known[one] for one in value]
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if (self.permissions is None) == (self.role is None):
+            raise ValueError("give permissions or role")
+        return self
+
+    def grant(self) -> Grant:
+        """What it shall grant.
+
+        Raises
+        ------
+        Invalid
+            A pattern is none.
+        """
+        return Grant(
+            permissions=ROLES[self.role] if self.role is not None else frozenset(self.permissions or ()),
+            limits=Limits(
+                profiles=None if self.profiles is None else tuple(self.profiles),
+                issuers=None if self.issuers is None else tuple(self.issuers),
+                names=self._patterns(),
+                max_lifetime=self.max_lifetime,
+            ),
+            own_only=self.own_only,
+        )
+
+    def _patterns(self) -> NamePatterns:
+        try:
+            return NamePatterns.parse(dns=self.names, ip_ranges=self.ip_ranges, uris=self.uris, emails=self.emails)
+        except Invalid as error:
+            field = "names" if error.field == "dns" else error.field
+            raise Invalid(error.message, field=field, value=error.value) from error
 
 
 class PublicKeyView(BaseModel):
@@ -336,3 +497,168 @@ class Problem(BaseModel):
     rule: str | None = Field(default=None, description="403: the constraint that refused.")
     value: Any = Field(default=None, description="403: what offended it.")
     errors: list[FieldProblem] | None = None
+
+
+class InspectionAnswer(CertificateDetails):
+    """What a certificate says."""
+
+    serial_number: str  # type: ignore[assignment]  # hex here
+
+
+class VerificationAnswer(BaseModel):
+    """Whether this CA vouches for it; ``reason`` says why not."""
+
+    valid: bool
+    reason: str | None = None
+
+
+class CRLVerdict(VerificationAnswer):
+    """Whether a CRL is a current one, and when the next is due."""
+
+    next_update: Moment | None
+
+
+class BatchResult(BaseModel):
+    """What became of one request: 201 and a certificate, or a problem."""
+
+    status: int
+    certificate: CertificateAnswer | None = None
+    problem: Problem | None = None
+
+
+class BatchAnswer(BaseModel):
+    """In the order of the requests."""
+
+    results: list[BatchResult]
+
+
+class RuleVerdict(BaseModel):
+    """What one rule says."""
+
+    rule: str
+    passed: bool
+    detail: str | None
+
+
+class SimulatedCertificate(BaseModel):
+    """What would be signed."""
+
+    profile: str
+    issuer_id: str
+    subject: str
+    san: list[str]
+    not_valid_before: Moment
+    not_valid_after: Moment
+
+
+class SimulationAnswer(BaseModel):
+    """Each rule's verdict, and the certificate if all let it pass."""
+
+    allowed: bool
+    rules: list[RuleVerdict]
+    certificate: SimulatedCertificate | None
+
+
+class TokenView(BaseModel):
+    """A token without the token; null is no limit, an empty list is nothing."""
+
+    id: str
+    name: str
+    permissions: list[str]
+    profiles: list[str] | None
+    issuers: list[str] | None
+    names: list[str] | None
+    ip_ranges: list[str] | None
+    uris: list[str] | None
+    emails: list[str] | None
+    max_lifetime: str | None
+    own_only: bool
+    created_at: Moment
+    created_by: str | None
+    expires_at: Moment | None
+    last_used_at: Moment | None = Field(description="To the minute.")
+
+
+class NewTokenAnswer(TokenView):
+    """The token itself, here and never again."""
+
+    token: str = Field(examples=["tcat_…"])
+
+
+class TokenList(BaseModel):
+    """Newest first."""
+
+    items: list[TokenView]
+
+
+class AuditRow(BaseModel):
+    """Who did what to which certificate when, and how it ended."""
+
+    id: int
+    at: Moment
+    actor: str
+    action: str
+    outcome: str
+    serial_number: str | None
+    issuer_id: str | None
+    profile: str | None
+    request_id: str | None
+    peer: str | None
+    rule: str | None
+    detail: dict[str, Any] | None
+
+
+class AuditPage(BaseModel):
+    """One page, newest first."""
+
+    items: list[AuditRow]
+    next_cursor: str | None
+
+
+class JobAnswer(BaseModel):
+    """How the last runs of a job went, in the process that answers."""
+
+    name: str
+    last_run: Moment | None
+    last_error: str | None
+    failures: int = Field(description="In a row.")
+
+
+class JobList(BaseModel):
+    """Every job."""
+
+    items: list[JobAnswer]
+
+
+class ProfileView(BaseModel):
+    """What certificates of one kind may hold; null is no limit."""
+
+    name: str
+    default_lifetime: str
+    max_lifetime: str
+    min_lifetime: str
+    certificate_type: str
+    keys: list[str]
+    key_usage: list[str]
+    extended_key_usage: list[str]
+    subject: list[str]
+    dns: list[str] | None
+    ip_ranges: list[str] | None
+    uris: list[str] | None
+    emails: list[str] | None
+    wildcards: bool
+    require_san: bool
+    host_common_name: bool
+    unique_common_name: bool
+    unknown_extensions: str
+    crl_distribution_points: bool
+    authority_information_access: bool
+    no_rev_avail: bool
+    ca: bool
+    path_length: int | None
+
+
+class ProfileList(BaseModel):
+    """Every profile that the caller may use."""
+
+    items: list[ProfileView]

@@ -13,12 +13,24 @@ from starlette.responses import JSONResponse, Response
 from app.api.schemas import rfc3339
 from tiny_ca.ca_factory.keys import PrivateKey, key_spec
 from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.models.revocation import reason_name
+from tiny_ca.utils.duration import format_duration
 
-__all__ = ["CHAIN", "DER", "FORMS", "JSON", "certificate_response", "certificate_view", "status_of"]
+__all__ = [
+    "CHAIN",
+    "DER",
+    "FORMS",
+    "JSON",
+    "certificate_body",
+    "certificate_response",
+    "certificate_view",
+    "profile_view",
+    "status_of",
+]
 
 JSON: Final = "application/json"
 CHAIN: Final = "application/pem-certificate-chain"
@@ -80,18 +92,60 @@ def certificate_response(  # what an answer can hold
     headers: dict[str, str] | None = None,
 ) -> Response:
     """One certificate in the form that was asked for; ``above`` is its chain, root last."""
-    key_pem = None if private_key is None else _key_pem(private_key)
     # What held a private key is in no cache.
     sent = {**(headers or {}), "Cache-Control": "no-store"}
     if form == DER:
         return Response(certificate.public_bytes(Encoding.DER), status, sent, DER)
     if form == CHAIN:
-        return Response((key_pem or "") + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
+        key_pem = "" if private_key is None else _key_pem(private_key)
+        return Response(key_pem + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
+    return JSONResponse(certificate_body(facts, certificate, above, now=now, private_key=private_key), status, sent)
+
+
+def certificate_body(
+    facts: CertificateFacts,
+    certificate: x509.Certificate,
+    above: Sequence[x509.Certificate],
+    *,
+    now: datetime,
+    private_key: PrivateKey | None = None,
+) -> dict[str, Any]:
+    """The fields of ``CertificateAnswer``."""
     body = certificate_view(facts, certificate, now)
     body["chain"] = [_pem(authority) for authority in above]
-    if key_pem is not None:
-        body["private_key"] = key_pem
-    return JSONResponse(body, status, sent)
+    if private_key is not None:
+        body["private_key"] = _key_pem(private_key)
+    return body
+
+
+def profile_view(profile: Profile) -> dict[str, Any]:
+    """The fields of ``ProfileView``, written as in a profiles file; None: no limit."""
+    names = profile.names
+    return {
+        "name": profile.name,
+        "default_lifetime": format_duration(profile.default_lifetime),
+        "max_lifetime": format_duration(profile.max_lifetime),
+        "min_lifetime": format_duration(profile.min_lifetime),
+        "certificate_type": profile.certificate_type.value,
+        "keys": [str(key) for key in profile.keys],
+        "key_usage": list(profile.key_usage),
+        "extended_key_usage": [usage.dotted_string for usage in profile.extended_key_usage],
+        "subject": list(profile.subject),
+        "dns": names.dns,
+        "ip_ranges": None if names.ip_ranges is None else [str(network) for network in names.ip_ranges],
+        "uris": names.uris,
+        "emails": names.emails,
+        "wildcards": profile.wildcards,
+        "require_san": profile.require_san,
+        "host_common_name": profile.host_common_name,
+        "unique_common_name": profile.unique_common_name,
+        "unknown_extensions": profile.unknown_extensions,
+        "crl_distribution_points": profile.crl_distribution_points,
+        "authority_information_access": profile.authority_information_access,
+        "no_rev_avail": profile.no_rev_avail,
+        "ca": profile.ca,
+        "path_length": profile.path_length,
+    }
 
 
 def _pem_chain(facts: CertificateFacts, above: Sequence[x509.Certificate]) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from tiny_ca.ca_factory.profiles import NO_LIMITS, Limits
 from tiny_ca.exc import Forbidden
 
-__all__ = ["Permission", "Principal"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ROLES", "Permission", "Principal"]
 
 
 class Permission(StrEnum):
@@ -28,13 +34,36 @@ class Permission(StrEnum):
     JOBS_RUN = "jobs:run"
 
 
+_READING: Final = frozenset(
+    {Permission.CERTIFICATES_READ, Permission.ISSUERS_READ, Permission.PROFILES_READ, Permission.JOBS_READ}
+)
+
+# What a role stands for when a token is made; the token keeps the permissions, not the role.
+ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType(
+    {
+        "admin": frozenset(Permission),
+        "operator": frozenset(Permission) - {Permission.TOKENS_MANAGE, Permission.ISSUERS_MANAGE},
+        "auditor": _READING | {Permission.AUDIT_READ},
+        "issuer": frozenset(
+            {Permission.CERTIFICATES_ISSUE, Permission.CERTIFICATES_READ, Permission.CERTIFICATES_REVOKE}
+        ),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """``id`` is what records and audit rows call them; ``limits`` bound what they may have signed."""
+    """``id`` is what records and audit rows call them; ``limits`` bound what they may have signed.
+
+    ``own_only``: they read and act on certificates that they issued themselves alone. ``expires_at``: whatever they
+    hand on ends no later.
+    """
 
     id: str
     permissions: frozenset[Permission]
     limits: Limits = NO_LIMITS
+    own_only: bool = False
+    expires_at: datetime | None = None
 
     def require(self, permission: Permission) -> None:
         """Let the caller pass.

@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Final
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
 
+import structlog
+
+from app.auth.grants import Grant
 from app.auth.principal import Permission, Principal
+from app.auth.token_format import is_mistyped
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.models import TokenRecord
-from tiny_ca.db.queries.tokens import token_by_hash
-from tiny_ca.exc import Unauthenticated
+from tiny_ca.db.queries.tokens import token_by_hash, touch_token
+from tiny_ca.exc import RegistryUnavailable, Unauthenticated
 
 __all__ = ["ADMIN_TOKEN_ID", "TokenAuthenticator", "token_sha256"]
 
+_log = structlog.get_logger(__name__)
 ADMIN_TOKEN_ID: Final = "admin"  # noqa: S105  # the id of the row
-_MAX_TOKEN_LENGTH: Final = 512
 _CACHE_SECONDS: Final = 1.0
 _CACHE_SIZE: Final = 1024
-_SCHEME: Final = "bearer"
+_TOUCHED_EVERY: Final = timedelta(minutes=1)
 
 
 class TokenAuthenticator:
-    """From an ``Authorization`` header to a Principal. A known token is asked for again after a second."""
+    """From a token to a Principal. A known token is asked for again after a second: so long a deleted one may live."""
 
     def __init__(self, db: AsyncDBHandler, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
-        self._known: dict[str, tuple[float, TokenRecord]] = {}
+        self._known: dict[str, tuple[float, TokenRecord, Principal]] = {}
+        self._touched: dict[str, datetime] = {}
+        self._touching: set[asyncio.Task[Any]] = set()
 
-    async def authenticate(self, authorization: Sequence[str]) -> Principal:
-        """Tell who sent these ``Authorization`` headers, of which there must be one.
+    async def authenticate(self, token: str) -> Principal:
+        """Tell whose token it is.
 
         Raises
         ------
         Unauthenticated
-            No header, another scheme, or a token that is unknown or has expired.
+            It is unknown, mistyped or has expired.
         RegistryUnavailable
             It cannot be told: the database does not answer.
         """
-        digest = token_sha256(_bearer_token(authorization))
-        record = await self._find(digest)
+        digest = token_sha256(token)
+        found = await self._find(digest)
         # The look-up is by hash, so its time tells nothing of the token; the comparison is constant-time all the same.
-        if record is None or not hmac.compare_digest(record.token_sha256, digest):
-            raise Unauthenticated("the token is not known")
-        if record.expires_at is not None and record.expires_at <= self._clock():
+        if found is None or not hmac.compare_digest(found[0].token_sha256, digest):
+            fault = "is mistyped: its checksum does not fit" if is_mistyped(token) else "is not known"
+            raise Unauthenticated(f"the token {fault}")
+        record, principal = found
+        now = self._clock()
+        if record.expires_at is not None and record.expires_at <= now:
             raise Unauthenticated("the token has expired")
-        # What other tokens may do is not recorded yet; until it is, they may do nothing.
-        return Principal(record.id, frozenset(Permission) if record.id == ADMIN_TOKEN_ID else frozenset())
+        self._touch(record, now)
+        return principal
 
-    async def _find(self, digest: str) -> TokenRecord | None:
+    def forget(self, token_id: str) -> None:
+        """The token is gone: this process lets it in no more."""
+        self._known = {digest: entry for digest, entry in self._known.items() if entry[1].id != token_id}
+
+    async def _find(self, digest: str) -> tuple[TokenRecord, Principal] | None:
         now = time.monotonic()
-        until, record = self._known.get(digest, (0.0, None))
-        if record is not None and now < until:
-            return record
+        known = self._known.get(digest)
+        if known is not None and now < known[0]:
+            return known[1], known[2]
         record = await self._db.read(token_by_hash, digest)
         self._known.pop(digest, None)
-        if record is not None:
-            while len(self._known) >= _CACHE_SIZE:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = (now + _CACHE_SECONDS, record)
-        return record
+        if record is None:
+            return None
+        while len(self._known) >= _CACHE_SIZE:
+            del self._known[next(iter(self._known))]
+        principal = _principal(record)
+        self._known[digest] = (now + _CACHE_SECONDS, record, principal)
+        return record, principal
+
+    def _touch(self, record: TokenRecord, now: datetime) -> None:
+        """Note the use, at most once a minute, and let nobody wait for it."""
+        last = max(filter(None, (self._touched.get(record.id), record.last_used_at)), default=None)
+        if last is not None and now - last < _TOUCHED_EVERY:
+            return
+        self._touched[record.id] = now
+        task = asyncio.create_task(self._write_touch(record.id, now))
+        self._touching.add(task)
+        task.add_done_callback(self._touching.discard)
+
+    async def _write_touch(self, token_id: str, now: datetime) -> None:
+        try:
+            await self._db.write(touch_token, token_id, now=now)
+        except RegistryUnavailable as error:  # the request itself fails, or did not need the database
+            _log.warning("token.touch_failed", error=error.message)
 
 
 def token_sha256(token: str) -> str:
@@ -71,11 +103,10 @@ def token_sha256(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _bearer_token(authorization: Sequence[str]) -> str:
-    if len(authorization) != 1:  # of two, a proxy may have judged by the other one
-        raise Unauthenticated("send the header 'Authorization: Bearer TOKEN', once")
-    scheme, _, token = authorization[0].partition(" ")
-    token = token.strip()
-    if scheme.lower() != _SCHEME or not token or len(token) > _MAX_TOKEN_LENGTH or " " in token:
-        raise Unauthenticated("the Authorization header is not 'Bearer TOKEN'")
-    return token
+def _principal(record: TokenRecord) -> Principal:
+    if record.id == ADMIN_TOKEN_ID:
+        return Principal(record.id, frozenset(Permission))
+    if record.grants is None:
+        return Principal(record.id, frozenset(), expires_at=record.expires_at)
+    grant = Grant.from_json(record.grants)
+    return Principal(record.id, grant.permissions, grant.limits, grant.own_only, record.expires_at)

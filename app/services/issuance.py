@@ -18,8 +18,9 @@ from typing import Any, Final
 from cryptography import x509
 from sqlalchemy.orm import Session
 
-from app.auth.principal import Principal
+from app.auth.caller import Caller
 from app.metrics import Metrics
+from app.services.idempotency import certificate_outcome
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.names import host_name
 from tiny_ca.ca_factory.plan import Plan, plan
@@ -29,25 +30,32 @@ from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.db.queries.idempotency import claim_keys
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
-__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued"]
+__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated"]
 
 _CLOSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuanceOrder:
-    """One certificate to be made. ``read`` does the costly part of reading the request, in the batch's thread."""
+    """One certificate to be made. ``read`` does the costly part of reading the request, in the batch's thread.
+
+    ``beside`` is what must happen in the transaction that records the certificate, and may change its entry: to the one
+    that it succeeds. ``holds_secret``: the answer will hold a private key, and cannot be given twice.
+    """
 
     read: Callable[[], CertificateRequest]
     profile: Profile
     issuer: Issuer
-    principal: Principal
-    request_id: str
+    caller: Caller
     action: str = "certificate.issue"
+    beside: Callable[[Session, CertificateEntry, datetime], CertificateEntry] | None = None
+    holds_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,19 @@ class _Refused:
     audit: AuditEntry | None
 
 
-_Outcome = Issued | _Refused
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """Another request with this idempotency key was faster: what was signed for this one is thrown away."""
+
+    order: IssuanceOrder
+    audit: None = None
+
+
+_Outcome = Issued | _Refused | _Repeated
+
+
+class Repeated(Exception):
+    """The request's idempotency key stands for something already."""
 
 
 class IssuancePipeline:
@@ -123,6 +143,8 @@ class IssuancePipeline:
         ------
         Unavailable
             The queue is full, the service is stopping, or the database did not keep the record.
+        Repeated
+            The request's idempotency key stands for something already; nothing was issued.
         TinyCAError
             The request is refused.
         """
@@ -169,29 +191,33 @@ class IssuancePipeline:
             self._count(order, outcome)
             if future.done():  # the client went away; its certificate is on record like any other
                 continue
-            if isinstance(outcome, Issued):
-                future.set_result(outcome)
-            else:
-                future.set_exception(outcome.error)
+            match outcome:
+                case Issued():
+                    future.set_result(outcome)
+                case _Repeated():
+                    future.set_exception(Repeated())
+                case _:
+                    future.set_exception(outcome.error)
 
     async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
         """Record a batch in one transaction; where one record cannot be kept, each gets a transaction of its own."""
         if all(outcome.audit is None for outcome in outcomes):
             return outcomes  # nothing to record: an unreadable request is told so, whatever the database does
         try:
-            await self._db.write(_record, outcomes, now=self._clock())
-        except (Conflict, Invalid) as error:
+            return await self._db.write(_record, outcomes, now=self._clock())
+        except (Conflict, Forbidden, Invalid) as error:
             if len(outcomes) > 1:
                 return [kept for outcome in outcomes for kept in await self._keep([outcome])]
             (outcome,) = outcomes
             if not isinstance(outcome, Issued):
                 raise
             return await self._keep([_refusal(outcome.order, error, self._clock())])
-        return outcomes
 
     def _count(self, order: IssuanceOrder, outcome: _Outcome) -> None:
         if isinstance(outcome, Issued):
             self._metrics.issued.labels(order.profile.name).inc()
+        elif isinstance(outcome, _Repeated):
+            self._metrics.repeated.inc()
         elif isinstance(outcome.error, TinyCAError) and not isinstance(outcome.error, Unavailable):
             rule = outcome.error.rule if isinstance(outcome.error, Forbidden) else type(outcome.error).__name__
             self._metrics.refused.labels(order.profile.name, rule).inc()
@@ -203,7 +229,9 @@ def _make_all(orders: Sequence[IssuanceOrder], now: datetime) -> list[_Outcome]:
 
 def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
     try:
-        made = plan(order.read(), profile=order.profile, limits=order.principal.limits, issuer=order.issuer, now=now)
+        made = plan(
+            order.read(), profile=order.profile, limits=order.caller.principal.limits, issuer=order.issuer, now=now
+        )
         certificate = sign_certificate(made)
     except Exception as error:  # noqa: BLE001  # one request's failure is that request's alone
         return _refusal(order, error, now)
@@ -213,7 +241,7 @@ def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
         created_at=now,
         issuer_id=order.issuer.id,
         profile=order.profile.name,
-        requester=order.principal.id,
+        requester=order.caller.principal.id,
         unique_name=_claim(made) if order.profile.unique_common_name else None,
     )
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
@@ -239,32 +267,59 @@ def _refusal(order: IssuanceOrder, error: Exception, now: datetime) -> _Refused:
 
 
 def _audit(order: IssuanceOrder, now: datetime, **facts: Any) -> AuditEntry:  # noqa: ANN401  # AuditEntry checks them
-    return AuditEntry(
-        at=now,
-        actor=order.principal.id,
-        action=order.action,
-        issuer_id=order.issuer.id,
-        profile=order.profile.name,
-        request_id=order.request_id,
-        **facts,
-    )
+    return order.caller.audit(order.action, now, issuer_id=order.issuer.id, profile=order.profile.name, **facts)
 
 
-def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> None:
+def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> list[_Outcome]:
     """One transaction: the certificates, an audit row for each, and an audit row for each refusal.
+
+    What had an idempotency key that was taken meanwhile comes back as ``_Repeated``, and leaves nothing.
 
     Raises
     ------
     Conflict
         A CA that signed them is revoked by now, whoever revoked it: what another process did counts from its commit on.
+    Forbidden
+        A key among them is blocked.
     """
-    issued = [outcome for outcome in outcomes if isinstance(outcome, Issued)]
+    kept = _claim_keys(session, outcomes, now)
+    issued = [outcome for outcome in kept if isinstance(outcome, Issued)]
     if issued:
         _check_issuers(session, {outcome.issuer.id: outcome.issuer for outcome in issued}.values())
-        insert_certificates(session, [outcome.entry for outcome in issued], now=now)
-    rows = [outcome.audit for outcome in outcomes if outcome.audit is not None]
-    if rows:
-        insert_audit(session, rows)
+        _check_keys(session, issued)
+        entries = [
+            outcome.order.beside(session, outcome.entry, now) if outcome.order.beside else outcome.entry
+            for outcome in issued
+        ]
+        insert_certificates(session, entries, now=now)
+    insert_audit(session, [outcome.audit for outcome in kept if outcome.audit is not None])
+    return kept
+
+
+def _claim_keys(session: Session, outcomes: Sequence[_Outcome], now: datetime) -> list[_Outcome]:
+    claims = [
+        (claim, certificate_outcome(outcome.entry.serial_number, secret=outcome.order.holds_secret))
+        for outcome in outcomes
+        if isinstance(outcome, Issued) and (claim := outcome.order.caller.claim) is not None
+    ]
+    if not claims:
+        return list(outcomes)
+    free = iter(claim_keys(session, claims, now=now))
+
+    def is_taken(issued: Issued) -> bool:
+        return issued.order.caller.claim is not None and not next(free)
+
+    return [
+        _Repeated(outcome.order) if isinstance(outcome, Issued) and is_taken(outcome) else outcome
+        for outcome in outcomes
+    ]
+
+
+def _check_keys(session: Session, issued: Sequence[Issued]) -> None:
+    keys = {outcome.entry.spki_sha256 for outcome in issued}
+    for blocked in blocked_among(session, keys):
+        message = f"the key {blocked} was revoked as compromised: make a new key"
+        raise Forbidden(message, rule="key_blocked", value=blocked)
 
 
 def _check_issuers(session: Session, issuers: Iterable[Issuer]) -> None:

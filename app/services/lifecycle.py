@@ -1,50 +1,44 @@
-"""The async lifecycle service: everything the CA does for a caller, whatever the protocol they came by.
+"""The async lifecycle service: every certificate that this CA makes for a caller, whatever the protocol they came by.
 
-Authorize, then act, then answer from what is durable. Signing goes through the pipeline, reading straight to the
-registry, and a revocation is answered only once the CRL that holds it can be fetched.
+Authorize, then sign through the pipeline, then answer from what is durable. What ends a certificate is in
+``revocations``, what only reads is in ``records``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from cryptography import x509
+from sqlalchemy.orm import Session
 
-from app.auth.principal import Permission, Principal
-from app.metrics import Metrics
+from app.auth.caller import Caller
+from app.auth.principal import Permission
 from app.services.crls import CRLPublisher
-from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued
+from app.services.idempotency import Idempotency
+from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated
 from app.services.issuers import IssuerStore
 from app.services.keymaker import KeyMaker
+from app.services.records import check_actor, find, load, refusals
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.issuer import Issuer
-from tiny_ca.ca_factory.keys import PrivateKey
+from tiny_ca.ca_factory.keys import PrivateKey, public_key_der
 from tiny_ca.ca_factory.names import AlternativeNames
-from tiny_ca.ca_factory.plan import check
+from tiny_ca.ca_factory.plan import Verdict, check, verdicts
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import AuditEntry, CertificateFilter
+from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
-from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
-from tiny_ca.db.queries.revocations import revoke
+from tiny_ca.db.queries.revocations import locked_certificate, revoke
 from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, NotFound, TinyCAError
+from tiny_ca.models.key_spec import KeySpec
 
-__all__ = ["Caller", "LifecycleService", "Wish"]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and by which request: what an audit row needs to know."""
-
-    principal: Principal
-    request_id: str
+__all__ = ["LifecycleService", "Made", "Wish"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +53,16 @@ class Wish:
     certificate_type: CertType | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A certificate on record, and who is above it: just issued, or by the first request with this idempotency key."""
+
+    facts: CertificateEntry | CertificateRecord
+    certificate: x509.Certificate
+    above: tuple[x509.Certificate, ...]
+    private_key: PrivateKey | None = None
+
+
 class LifecycleService:
     """One instance for the application; every method may be called many times at once."""
 
@@ -70,28 +74,23 @@ class LifecycleService:
         crls: CRLPublisher,
         pipeline: IssuancePipeline,
         profiles: Mapping[str, Profile],
-        metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._db = db
         self._issuers = issuers
         self._crls = crls
         self._pipeline = pipeline
-        self._profiles = profiles
-        self._metrics = metrics
+        self.profiles = profiles
         self._clock = clock
         self._keys = KeyMaker()
-
-    def now(self) -> datetime:
-        """The service's clock."""
-        return self._clock()
+        self._idempotency = Idempotency(db, clock)
 
     def give_up(self) -> None:
         """The service is about to stop: whoever waits for a key or for a batch gets Unavailable."""
         self._keys.give_up()
         self._pipeline.give_up()
 
-    async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Issued:
+    async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Made:
         """Sign a CSR (PEM or DER).
 
         Raises
@@ -99,26 +98,17 @@ class LifecycleService:
         Malformed, Invalid, Forbidden, Conflict, Unavailable
             The CSR is none, is unfit, policy or state says no, or it could not be recorded.
         """
-
-        def read() -> CertificateRequest:
-            return CertificateRequest.from_csr(
-                parse_csr(csr),
-                names=wish.names,
-                lifetime=wish.lifetime,
-                valid_from=wish.valid_from,
-                certificate_type=wish.certificate_type,
-            )
-
-        async with self._refusals(self._audit(caller, "certificate.issue", profile=wish.profile)):
+        earlier = await self._earlier(caller)
+        if earlier is not None:
+            return earlier
+        async with self._refusals(caller, "certificate.issue", wish.profile):
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
-            order = self._order(caller, wish, read, default_profile="server")
-        if order.profile.ca:
-            await self._intend(caller, order)
-        return await self._pipeline.submit(order)
+            order = self._order(caller, wish, lambda: _request_of(csr, wish), default_profile="server")
+        return await self._submit(order)
 
     async def issue_from_config(
         self, caller: Caller, request: CertificateRequest, wish: Wish, *, default_profile: str
-    ) -> tuple[Issued, PrivateKey]:
+    ) -> Made:
         """Make a key of ``request.key_spec`` and a certificate for it; the key is returned and not kept.
 
         Raises
@@ -126,15 +116,143 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             As for a CSR.
         """
-        async with self._refusals(self._audit(caller, "certificate.issue", profile=wish.profile)):
+        earlier = await self._earlier(caller)
+        if earlier is not None:
+            return earlier
+        async with self._refusals(caller, "certificate.issue", wish.profile):
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
             order = self._order(caller, wish, lambda: request, default_profile=default_profile)
+        return await self._with_new_key(order, request)
+
+    async def renew(self, caller: Caller, serial_number: int, lifetime: timedelta | None) -> Made:
+        """Issue again for the same key, names and profile; the old certificate stays valid.
+
+        Raises
+        ------
+        CertNotFound, Forbidden, Invalid, Conflict, Unavailable
+            Unknown; policy says no by now; it is revoked or expired, or its profile or issuer is gone.
+        """
+        return await self._succeed(caller, serial_number, "certificate.renew", lifetime=lifetime)
+
+    async def rotate(
+        self, caller: Caller, serial_number: int, *, csr: bytes | None = None, key: KeySpec | None = None
+    ) -> Made:
+        """Issue for a new key, of a CSR or made here; the old certificate is revoked in the same transaction.
+
+        The CSR gives its key alone: names and subject stay those of the old certificate.
+
+        Raises
+        ------
+        CertNotFound, Malformed, Forbidden, Invalid, Conflict, Unavailable
+            As ``renew``; or the CSR is unfit, or holds the old key.
+        """
+        return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key)
+
+    async def cosign(self, caller: Caller, certificate: x509.Certificate, wish: Wish) -> Made:
+        """Issue what another CA's certificate holds, as far as the profile allows it. Its key is not proved.
+
+        Raises
+        ------
+        Invalid, Forbidden, Conflict, Unavailable
+            Its key or a name is unfit, policy or state says no, or it could not be recorded.
+        """
+        earlier = await self._earlier(caller)
+        if earlier is not None:
+            return earlier
+        async with self._refusals(caller, "certificate.cosign", wish.profile):
+            caller.principal.require(Permission.CERTIFICATES_COSIGN)
+            order = self._order(
+                caller,
+                wish,
+                lambda: _copy_of(certificate, wish),
+                default_profile="server",
+            )
+        return await self._submit(replace(order, action="certificate.cosign"))
+
+    async def simulate(
+        self, caller: Caller, read: Callable[[], CertificateRequest], wish: Wish, *, default_profile: str
+    ) -> tuple[CertificateRequest, Profile, Issuer, tuple[Verdict, ...]]:
+        """What each rule would say; nothing is signed, recorded or audited.
+
+        Raises
+        ------
+        Malformed, Invalid, Forbidden, Conflict
+            The request cannot be judged: it is none, or names a profile or issuer that does not exist.
+        """
+        caller.principal.require(Permission.CERTIFICATES_ISSUE)
+        profile, issuer = self._profile(wish.profile or default_profile), self._issuer(wish.issuer_id)
+        request = read()
+        said = verdicts(request, profile=profile, limits=caller.principal.limits, issuer=issuer, now=self._clock())
+        return request, profile, issuer, said
+
+    async def _succeed(
+        self,
+        caller: Caller,
+        serial_number: int,
+        action: str,
+        *,
+        lifetime: timedelta | None = None,
+        csr: bytes | None = None,
+        key: KeySpec | None = None,
+    ) -> Made:
+        earlier = await self._earlier(caller)
+        if earlier is not None:
+            return earlier
+        rotates = action == "certificate.rotate"
+        audit = caller.audit(action, self._clock(), serial_number=str(serial_number))
+        async with refusals(self._db, audit):
+            caller.principal.require(Permission.CERTIFICATES_ISSUE)
+            old = await find(self._db, serial_number)
+            check_actor(caller.principal, old)
+            self._check_succeedable(old)
+            wish = Wish(profile=old.profile, issuer_id=old.issuer_id, lifetime=lifetime)
+            copy = CertificateRequest.from_certificate(load(old), lifetime=lifetime, kind=CertType(old.key_type))
+            request = replace(copy, requests_ca=False)  # its profile says so
+            order = self._order(caller, wish, lambda: request, default_profile="server")
+        order = replace(order, action=action, beside=self._replacing(order, serial_number, audit, rotates=rotates))
+        if csr is not None:
+            made = await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
+        elif rotates:
+            made = await self._with_new_key(order, replace(request, public_key=None, key_spec=key or request.key_spec))
+        else:
+            made = await self._submit(order)
+        if rotates:
+            await self._crls.publish(str(old.issuer_id))
+        return made
+
+    def _check_succeedable(self, old: CertificateRecord) -> None:
+        if old.revocation_date is not None:
+            raise Conflict(f"certificate {int(old.serial_number):x} is revoked; issue a new one")
+        if old.not_valid_after < self._clock():
+            raise Conflict(f"certificate {int(old.serial_number):x} has expired; issue a new one")
+        if old.profile not in self.profiles:
+            raise Conflict(f"profile {old.profile!r} of certificate {int(old.serial_number):x} is not there any more")
+
+    def _replacing(
+        self, order: IssuanceOrder, serial_number: int, audit: AuditEntry, *, rotates: bool
+    ) -> Callable[[Session, CertificateEntry, datetime], CertificateEntry]:
+        """What the new certificate does to the old one, in the transaction that records it."""
+
+        def beside(session: Session, entry: CertificateEntry, now: datetime) -> CertificateEntry:
+            old = locked_certificate(session, serial_number)
+            self._check_succeedable(old)
+            claimed, old.unique_name = old.unique_name, None
+            session.flush()
+            if rotates:
+                detail = {"reason": "superseded", "by": entry.serial_number}
+                ended = replace(audit, action="certificate.revoke", issuer_id=order.issuer.id, detail=detail)
+                revoke(session, serial_number, x509.ReasonFlags.superseded, now=now, audit=ended)
+            return replace(entry, unique_name=claimed)
+
+        return beside
+
+    async def _with_new_key(self, order: IssuanceOrder, request: CertificateRequest) -> Made:
         try:
             _check_no_ca_key(order)
             check(
                 request,
                 profile=order.profile,
-                limits=caller.principal.limits,
+                limits=order.caller.principal.limits,
                 issuer=order.issuer,
                 now=self._clock(),
             )
@@ -144,72 +262,37 @@ class LifecycleService:
             raise
         private_key = await self._keys.make(request.key_spec)
         with_key = replace(request, public_key=private_key.public_key())
-        return await self._pipeline.submit(replace(order, read=lambda: with_key)), private_key
+        made = await self._submit(replace(order, read=lambda: with_key, holds_secret=True))
+        return replace(made, private_key=private_key)
 
-    async def get(self, caller: Caller, serial_number: int) -> CertificateRecord:
-        """The record of one certificate.
+    async def _submit(self, order: IssuanceOrder) -> Made:
+        if order.profile.ca:
+            await self._intend(order)
+        try:
+            issued = await self._pipeline.submit(order)
+        except Repeated:
+            earlier = await self._earlier(order.caller)
+            if earlier is None:  # it has had its day just now
+                raise Conflict("the Idempotency-Key was taken and has just expired; send the request again") from None
+            return earlier
+        return _made(issued)
 
-        Raises
-        ------
-        CertNotFound
-            There is none with that serial number.
-        """
-        caller.principal.require(Permission.CERTIFICATES_READ)
-        return await self._find(serial_number)
-
-    async def status(self, caller: Caller, serial_number: int) -> CertificateRecord | None:
-        """The record of one certificate, None where it is unknown."""
-        caller.principal.require(Permission.CERTIFICATES_READ)
-        return await self._db.read(certificate_by_serial, serial_number)
-
-    async def page(
-        self, caller: Caller, wanted: CertificateFilter, *, limit: int, before_id: int | None
-    ) -> list[CertificateRecord]:
-        """Up to ``limit`` records that match, newest first, older than ``before_id``."""
-        caller.principal.require(Permission.CERTIFICATES_READ)
-        return await self._db.read(page_certificates, wanted, now=self._clock(), limit=limit, before_id=before_id)
-
-    def chain(self, record: CertificateRecord) -> tuple[x509.Certificate, ...]:
-        """The CAs above a certificate, issuing CA first, root last."""
-        above = self._issuers.known(str(record.issuer_id))
-        return () if _is_root(record, above) else above
-
-    async def revoke(self, caller: Caller, serial_number: int, reason: x509.ReasonFlags) -> CertificateRecord:
-        """Revoke, and return once the CRL that says so can be fetched.
+    async def _earlier(self, caller: Caller) -> Made | None:
+        """What an earlier request with this idempotency key made.
 
         Raises
         ------
-        CertNotFound, Conflict, Invalid
-            Unknown, expired or revoked for another reason, or ``removeFromCRL``.
+        Conflict
+            The key was given to another request, or the answer held a private key.
         """
-        detail = {"reason": reason.value}
-        audit = self._audit(caller, "certificate.revoke", serial_number=str(serial_number), detail=detail)
-        async with self._refusals(audit):
-            caller.principal.require(Permission.CERTIFICATES_REVOKE)
-        found = await self._find(serial_number)
-        audit = replace(audit, issuer_id=found.issuer_id, profile=found.profile)
-        async with self._refusals(audit):
-            if found.key_type == CertType.CA.value:
-                caller.principal.require(Permission.ISSUERS_MANAGE)
-            self._check_revocable(found)
-            record = await self._db.write(revoke, serial_number, reason, now=self._clock(), audit=audit)
-        if record.key_type == CertType.CA.value:
-            await self._issuers.load_revoked()
-        if record.revocation_reason != found.revocation_reason:
-            self._metrics.revoked.labels(reason.value).inc()
-        # Also where nothing changed: the first try may have ended between its commit and its CRL.
-        await self._crls.publish(str(record.issuer_id))
-        return record
-
-    def _check_revocable(self, record: CertificateRecord) -> None:
-        if _is_root(record, self._issuers.known(str(record.issuer_id))):
-            raise Conflict("a root cannot be revoked: no CRL of its own could be believed")
-
-    async def _find(self, serial_number: int) -> CertificateRecord:
-        record = await self._db.read(certificate_by_serial, serial_number)
-        if record is None:
-            raise CertNotFound(f"there is no certificate with the serial number {serial_number:x}")
-        return record
+        outcome = await self._idempotency.earlier(caller)
+        if outcome is None:
+            return None
+        try:
+            record = await find(self._db, int(outcome["id"]))
+        except CertNotFound:
+            raise Conflict(f"certificate {int(outcome['id']):x} was issued for this key, and deleted since") from None
+        return Made(record, load(record), self._issuers.known(str(record.issuer_id)))
 
     def _order(
         self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], *, default_profile: str
@@ -217,18 +300,14 @@ class LifecycleService:
         profile = self._profile(wish.profile or default_profile)
         if profile.ca:
             caller.principal.require(Permission.ISSUERS_MANAGE)
-        return IssuanceOrder(
-            read=read,
-            profile=profile,
-            issuer=self._issuer(wish.issuer_id),
-            principal=caller.principal,
-            request_id=caller.request_id,
-        )
+        return IssuanceOrder(read=read, profile=profile, issuer=self._issuer(wish.issuer_id), caller=caller)
 
-    async def _intend(self, caller: Caller, order: IssuanceOrder) -> None:
+    async def _intend(self, order: IssuanceOrder) -> None:
         """Before a CA's certificate is signed, it is written down that it shall be: rare, and it matters."""
-        intent = self._audit(caller, order.action, issuer_id=order.issuer.id, profile=order.profile.name)
-        await self._db.write(insert_audit, [replace(intent, outcome="intended")])
+        intent = order.caller.audit(
+            order.action, self._clock(), outcome="intended", issuer_id=order.issuer.id, profile=order.profile.name
+        )
+        await self._db.write(insert_audit, [intent])
 
     def _issuer(self, issuer_id: str | None) -> Issuer:
         if issuer_id is None:
@@ -239,31 +318,39 @@ class LifecycleService:
             raise Invalid(error.message, field="issuer_id", value=issuer_id) from error
 
     def _profile(self, name: str) -> Profile:
-        if name not in self._profiles:
-            message = f"there is no profile {name[:80]!r}; there are {', '.join(self._profiles)}"
+        if name not in self.profiles:
+            message = f"there is no profile {name[:80]!r}; there are {', '.join(self.profiles)}"
             raise Invalid(message, field="profile", value=name[:80])
-        return self._profiles[name]
+        return self.profiles[name]
 
-    def _audit(self, caller: Caller, action: str, **facts: Any) -> AuditEntry:  # noqa: ANN401  # AuditEntry checks them
-        return AuditEntry(
-            at=self._clock(),
-            actor=caller.principal.id,
-            action=action,
-            outcome="success",
-            request_id=caller.request_id,
-            **facts,
-        )
+    def _refusals(self, caller: Caller, action: str, profile: str | None) -> AbstractAsyncContextManager[None]:
+        return refusals(self._db, caller.audit(action, self._clock(), profile=profile))
 
-    @asynccontextmanager
-    async def _refusals(self, audit: AuditEntry) -> AsyncIterator[None]:
-        """Audit what policy or state refuses in the block, which must not reach the pipeline: that audits its own."""
-        try:
-            yield
-        except (Forbidden, Conflict) as error:
-            rule = error.rule if isinstance(error, Forbidden) else "conflict"
-            detail = {**(audit.detail or {}), "message": error.message}
-            await self._db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
-            raise
+
+def _made(issued: Issued) -> Made:
+    return Made(issued.entry, issued.certificate, (issued.issuer.certificate, *issued.issuer.chain))
+
+
+def _request_of(csr: bytes, wish: Wish) -> CertificateRequest:
+    return CertificateRequest.from_csr(
+        parse_csr(csr),
+        names=wish.names,
+        lifetime=wish.lifetime,
+        valid_from=wish.valid_from,
+        certificate_type=wish.certificate_type,
+    )
+
+
+def _copy_of(certificate: x509.Certificate, wish: Wish) -> CertificateRequest:
+    copy = CertificateRequest.from_certificate(certificate, lifetime=wish.lifetime, kind=wish.certificate_type)
+    return replace(copy, valid_from=wish.valid_from)
+
+
+def _with_key_of(request: CertificateRequest, csr: bytes) -> CertificateRequest:
+    parsed = parse_csr(csr)
+    if request.public_key is not None and public_key_der(parsed.public_key) == public_key_der(request.public_key):
+        raise Invalid("the CSR holds the old key: rotate to a new one, or renew", field="csr.public_key")
+    return replace(request, public_key=parsed.public_key, key_spec=parsed.key_spec)
 
 
 def _check_no_ca_key(order: IssuanceOrder) -> None:
@@ -277,7 +364,3 @@ def _raiser(error: TinyCAError) -> Callable[[], CertificateRequest]:
         raise error
 
     return read
-
-
-def _is_root(record: CertificateRecord, above: tuple[x509.Certificate, ...]) -> bool:
-    return len(above) == 1 and record.serial_number == str(above[0].serial_number)

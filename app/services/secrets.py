@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from app.auth.token_format import make_token
 from app.settings import MIN_PASSPHRASE_LENGTH, MIN_SECRET_LENGTH, Settings, SettingsError
 
 __all__ = ["ADMIN_TOKEN_FILE", "PASSPHRASE_FILE", "Secret", "admin_token", "key_passphrase", "prepare_data_dir"]
@@ -116,8 +117,7 @@ def _read(path: Path, setting: str) -> str:
 
 def _make(path: Path, setting: str) -> str:
     """Write a new secret so that the file is whole or absent, and never readable by others, not even for a moment."""
-    prefix = "tcat_" if path.name == ADMIN_TOKEN_FILE else ""
-    value = prefix + secrets.token_urlsafe(_ENTROPY)
+    value = make_token() if path.name == ADMIN_TOKEN_FILE else secrets.token_urlsafe(_ENTROPY)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, dns_name, email_address
 from tiny_ca.exc import Invalid
@@ -14,6 +14,7 @@ from tiny_ca.exc import Invalid
 __all__ = ["NamePatterns"]
 
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Pattern = TypeVar("_Pattern", bound=str | IPNetwork)
 # A slash or backslash may come percent-encoded: some servers decode it before they resolve dots.
 _CLIMBS = re.compile(r"(^|[/\\]|%2f|%5c)(\.|%2e){1,2}([/\\?#]|%2f|%5c|$)", re.IGNORECASE)
 # The host as ``names.uri`` takes it, with an optional wildcard or port; the path without further stars or blanks.
@@ -67,6 +68,13 @@ class NamePatterns:
         yield from (("uri", name) for name in names.uri if not self._covers_uri(name))
         yield from (("email", name) for name in names.email if not self._covers_email(name))
 
+    def beyond(self, narrower: NamePatterns) -> Iterator[tuple[str, str | None]]:
+        """Each ``(field, pattern)`` of other patterns that allows a name these do not; None: they have no limit."""
+        yield from _beyond("names", self.dns, narrower.dns, _dns_covers)
+        yield from _beyond("ip_ranges", self.ip_ranges, narrower.ip_ranges, _network_covers)
+        yield from _beyond("uris", self.uris, narrower.uris, _uri_pattern_covers)
+        yield from _beyond("emails", self.emails, narrower.emails, _email_covers)
+
     def covers_dns(self, name: str) -> bool:
         """Whether a DNS name in normal form, or a wildcard, is covered."""
         return self.dns is None or any(_dns_covers(pattern, name) for pattern in self.dns)
@@ -79,6 +87,40 @@ class NamePatterns:
 
     def _covers_email(self, mailbox: str) -> bool:
         return self.emails is None or any(_email_covers(pattern, mailbox) for pattern in self.emails)
+
+
+def _beyond(
+    field: str,
+    wider: tuple[_Pattern, ...] | None,
+    narrower: tuple[_Pattern, ...] | None,
+    covers: Callable[[_Pattern, _Pattern], bool],
+) -> Iterator[tuple[str, str | None]]:
+    if wider is None:
+        return
+    if narrower is None:
+        yield field, None
+        return
+    for pattern in narrower:
+        if not any(covers(one, pattern) for one in wider):
+            yield field, str(pattern)
+
+
+def _network_covers(wider: IPNetwork, narrower: IPNetwork) -> bool:
+    if isinstance(wider, ipaddress.IPv4Network):
+        return isinstance(narrower, ipaddress.IPv4Network) and narrower.subnet_of(wider)
+    return isinstance(narrower, ipaddress.IPv6Network) and narrower.subnet_of(wider)
+
+
+def _uri_pattern_covers(wider: str, narrower: str) -> bool:
+    if wider in {"*", narrower}:
+        return True
+    if narrower == "*":
+        return False
+    scheme, host, path = _split_uri(wider)
+    their_scheme, their_host, their_path = _split_uri(narrower)
+    # A star at the end of the narrower path stands for what begins so: that must be within the wider one's beginning.
+    fits = path.endswith("*") and their_path.removesuffix("*").startswith(path[:-1])
+    return (fits or path == their_path) and scheme == their_scheme and _dns_covers(host, their_host)
 
 
 def _dns_covers(pattern: str, name: str) -> bool:

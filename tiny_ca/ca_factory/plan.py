@@ -8,6 +8,7 @@ Nothing here touches a private key. A Plan is complete: ``factory`` only encodes
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -27,7 +28,7 @@ from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarg
 from tiny_ca.utils.duration import format_duration
 from tiny_ca.utils.serial_generator import SerialWithEncoding
 
-__all__ = ["Plan", "check", "plan"]
+__all__ = ["Plan", "Verdict", "check", "plan", "planned_window", "verdicts"]
 
 # RFC 5280 §4.1.2.5: UTCTime begins here, and GeneralizedTime is for the years after it.
 _FIRST: Final = datetime(1950, 1, 1, tzinfo=UTC)
@@ -57,6 +58,15 @@ class Plan:
         """The first common name of the subject."""
         found = self.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(found[0].value) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one rule says; ``detail`` is why it refuses."""
+
+    rule: str
+    passed: bool
+    detail: str | None = None
 
 
 def plan(
@@ -112,25 +122,37 @@ def check(
     _judge(request, profile, limits, issuer, now)
 
 
+def planned_window(
+    request: CertificateRequest, *, profile: Profile, limits: Limits, issuer: Issuer | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """When a certificate for this request would begin and end; raises as ``plan``."""
+    return _judge(request, profile, limits, issuer, now)[1]
+
+
+def verdicts(
+    request: CertificateRequest, *, profile: Profile, limits: Limits, issuer: Issuer | None, now: datetime
+) -> tuple[Verdict, ...]:
+    """Ask every rule, also after one has refused; the last is the validity, which is no rule by itself."""
+    case = _Case(request=request, profile=profile, limits=limits, issuer=issuer, now=now)
+    return tuple(_verdict(name, rule, case) for name, rule in (*_RULES, ("validity", _window)))
+
+
+def _verdict(name: str, rule: Callable[[_Case], object], case: _Case) -> Verdict:
+    try:
+        rule(case)
+    except Forbidden as error:
+        return Verdict(rule=error.rule, passed=False, detail=error.message)
+    except Invalid as error:
+        return Verdict(rule=name, passed=False, detail=error.message)
+    return Verdict(rule=name, passed=True)
+
+
 def _judge(
     request: CertificateRequest, profile: Profile, limits: Limits, issuer: Issuer | None, now: datetime
 ) -> tuple[_Case, tuple[datetime, datetime]]:
     case = _Case(request=request, profile=profile, limits=limits, issuer=issuer, now=now)
-    # 1. Who may ask for what kind of thing.
-    _check_profile_and_issuer(case)
-    _check_ca(case)
-    # 2. The key, and what it may be used for.
-    _check_key(case)
-    _check_extensions(case)
-    _check_extended_key_usage(case)
-    # 3. The names.
-    _check_subject(case)
-    _check_common_name(case)
-    _check_has_names(case)
-    _check_wildcards(case)
-    _check_names(case)
-    # 4. The time.
-    _check_lifetime(case)
+    for _, check_rule in _RULES:
+        check_rule(case)
     return case, _window(case)
 
 
@@ -397,3 +419,22 @@ def _later(start: datetime, lifetime: timedelta) -> datetime:
 
 def _eku_name(oid: ObjectIdentifier) -> str:
     return oid._name if oid._name != "Unknown OID" else oid.dotted_string  # noqa: SLF001  # the only name there is
+
+
+_RULES: Final[tuple[tuple[str, Callable[[_Case], None]], ...]] = (
+    # Who may ask for what kind of thing.
+    ("profile", _check_profile_and_issuer),
+    ("certificate_authority", _check_ca),
+    # The key, and what it may be used for.
+    ("key", _check_key),
+    ("extensions", _check_extensions),
+    ("extended_key_usage", _check_extended_key_usage),
+    # The names.
+    ("subject", _check_subject),
+    ("common_name", _check_common_name),
+    ("require_san", _check_has_names),
+    ("wildcards", _check_wildcards),
+    ("names", _check_names),
+    # The time.
+    ("max_lifetime", _check_lifetime),
+)

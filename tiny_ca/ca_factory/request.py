@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
+from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.csr import ParsedCSR
+from tiny_ca.ca_factory.key_quality import check_public_key
 from tiny_ca.ca_factory.keys import PublicKey
 from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.const import CertType
 from tiny_ca.models.key_spec import KeySpec
 
@@ -59,6 +63,40 @@ class CertificateRequest:
             extended_key_usage=csr.extended_key_usage,
             requests_ca=csr.requests_ca,
             unknown_extensions=csr.unknown_extensions,
+        )
+
+    @classmethod
+    def from_certificate(
+        cls, certificate: x509.Certificate, *, lifetime: timedelta | None = None, kind: CertType | None = None
+    ) -> CertificateRequest:
+        """What a certificate holds, asked for again; the possession of its key is not proved.
+
+        Raises
+        ------
+        Invalid
+            Its key is unfit, or it holds a name that nobody gets here; ``field`` begins with ``certificate``.
+        """
+        spec = check_public_key(certificate.public_key(), field="certificate.public_key")
+        extensions = {type(extension.value): extension.value for extension in certificate.extensions}
+        names, purposes = extensions.get(x509.SubjectAlternativeName), extensions.get(x509.ExtendedKeyUsage)
+        constraints = extensions.get(x509.BasicConstraints)
+        subject = ((attribute.oid, attribute.value) for attribute in certificate.subject)
+        return cls(
+            subject=checked_subject(subject, field="certificate.subject"),
+            names=AlternativeNames.from_extension(names, field="certificate")
+            if isinstance(names, x509.SubjectAlternativeName)
+            else AlternativeNames(),
+            public_key=cast("PublicKey", certificate.public_key()),
+            key_spec=spec,
+            lifetime=lifetime,
+            certificate_type=kind,
+            extended_key_usage=tuple(purposes) if isinstance(purposes, x509.ExtendedKeyUsage) else None,
+            requests_ca=isinstance(constraints, x509.BasicConstraints) and constraints.ca,
+            unknown_extensions=tuple(
+                extension.oid
+                for extension in certificate.extensions
+                if isinstance(extension.value, x509.UnrecognizedExtension)
+            ),
         )
 
     @property

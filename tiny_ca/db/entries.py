@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditEntry",
+    "AuditFilter",
     "CRLEntry",
     "CRLSnapshot",
     "CertificateEntry",
     "CertificateFilter",
+    "IdempotencyClaim",
     "IssuerEntry",
     "RevokedRow",
     "TokenEntry",
@@ -99,6 +101,7 @@ class AuditEntry:
     issuer_id: str | None = None
     profile: str | None = None
     request_id: str | None = None
+    peer: str | None = None
     rule: str | None = None
     detail: dict[str, Any] | None = None
 
@@ -140,6 +143,30 @@ class TokenEntry:
     token_sha256: str = field(repr=False)
     created_at: datetime
     expires_at: datetime | None = None
+    grants: dict[str, Any] | None = None
+    created_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyClaim:
+    """A key that a caller gave to one request: it may be sent again, and acts once."""
+
+    actor: str
+    key: str
+    request_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which rows of the audit to list; every field given must match. ``since`` is inclusive, ``until`` exclusive."""
+
+    actor: str | None = None
+    action: str | None = None
+    serial_number: str | None = None
+    outcome: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class RevokedRow(NamedTuple):

@@ -28,12 +28,15 @@ from tiny_ca.db.const import CertificateStatus
 __all__ = [
     "AuditRecord",
     "Base",
+    "BlockedKey",
     "CRLRecord",
     "CertificateName",
     "CertificateRecord",
+    "IdempotencyKey",
     "IssuerRecord",
     "TokenRecord",
     "UTCDateTime",
+    "UsedIdentityToken",
 ]
 
 
@@ -211,7 +214,7 @@ class CRLRecord(Base):
 
 
 class TokenRecord(Base):
-    """One API token, by the hash of it."""
+    """One API token, by the hash of it. ``grants`` says what it may do; the admin's has none and may do everything."""
 
     __tablename__ = "tokens"
 
@@ -220,6 +223,9 @@ class TokenRecord(Base):
     token_sha256: Mapped[str] = mapped_column(String, unique=True)
     created_at: Mapped[datetime] = mapped_column(default=_utc_now)
     expires_at: Mapped[datetime | None]
+    grants: Mapped[dict[str, Any] | None]
+    created_by: Mapped[str | None]
+    last_used_at: Mapped[datetime | None]
 
     def __repr__(self) -> str:
         return f"<TokenRecord {self.id} {self.name!r}>"
@@ -238,9 +244,42 @@ class AuditRecord(Base):
     serial_number: Mapped[str | None] = mapped_column(String, index=True)
     issuer_id: Mapped[str | None]
     profile: Mapped[str | None]
-    request_id: Mapped[str | None]
+    request_id: Mapped[str | None] = mapped_column(String, index=True)
+    peer: Mapped[str | None]
     rule: Mapped[str | None]
     detail: Mapped[dict[str, Any] | None]
 
     def __repr__(self) -> str:
         return f"<AuditRecord {self.id} {self.action} {self.outcome}>"
+
+
+class IdempotencyKey(Base):
+    """What became of a request that a caller may send again; ``outcome`` names what was made, and holds no secret."""
+
+    __tablename__ = "idempotency_keys"
+
+    actor: Mapped[str] = mapped_column(String, primary_key=True)
+    key: Mapped[str] = mapped_column(String, primary_key=True)
+    request_sha256: Mapped[str]
+    outcome: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class BlockedKey(Base):
+    """A public key that nobody gets a certificate for any more; ``serial_number`` is of the one it was revoked with."""
+
+    __tablename__ = "blocked_keys"
+
+    spki_sha256: Mapped[str] = mapped_column(String, primary_key=True)
+    serial_number: Mapped[str]
+    blocked_at: Mapped[datetime]
+
+
+class UsedIdentityToken(Base):
+    """An identity token that may be used once, and was."""
+
+    __tablename__ = "used_identity_tokens"
+
+    issuer: Mapped[str] = mapped_column(String, primary_key=True)
+    jti: Mapped[str] = mapped_column(String, primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from cryptography.x509.oid import NameOID
 
+from app.auth.caller import Caller
 from app.auth.principal import Permission, Principal
 from app.main import open_ca
 from app.metrics import Metrics
@@ -89,8 +90,7 @@ class OpenCA:
             read=lambda: request,
             profile=profile or BUILT_IN_PROFILES["server"],
             issuer=self.issuers.default,
-            principal=ADMIN,
-            request_id="r-1",
+            caller=Caller(ADMIN, "r-1"),
         )
 
 

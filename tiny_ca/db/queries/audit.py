@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from tiny_ca.db.models import AuditRecord
 
@@ -14,12 +14,33 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tiny_ca.db.entries import AuditEntry
+    from tiny_ca.db.entries import AuditEntry, AuditFilter
 
-__all__ = ["insert_audit"]
+__all__ = ["insert_audit", "page_audit"]
 
 
 def insert_audit(session: Session, entries: Sequence[AuditEntry]) -> None:
     """Write the rows in one statement."""
     if entries:
         session.connection().execute(insert(AuditRecord), [asdict(entry) for entry in entries])
+
+
+def page_audit(session: Session, wanted: AuditFilter, *, limit: int, before_id: int | None = None) -> list[AuditRecord]:
+    """Return the newest rows that match, of those with an id below ``before_id``: the last id is the next cursor."""
+    query = select(AuditRecord).order_by(AuditRecord.id.desc()).limit(limit)
+    for column, value in (
+        (AuditRecord.actor, wanted.actor),
+        (AuditRecord.action, wanted.action),
+        (AuditRecord.serial_number, wanted.serial_number),
+        (AuditRecord.outcome, wanted.outcome),
+        (AuditRecord.request_id, wanted.request_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(AuditRecord.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditRecord.at < wanted.until)
+    if before_id is not None:
+        query = query.where(AuditRecord.id < before_id)
+    return list(session.scalars(query))

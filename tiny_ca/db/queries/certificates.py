@@ -35,6 +35,7 @@ __all__ = [
     "list_certificates",
     "mark_expired",
     "page_certificates",
+    "valid_with_key",
 ]
 
 _VALID: Final = CertificateStatus.VALID.value
@@ -86,6 +87,20 @@ def certificate_by_name(session: Session, common_name: str, *, now: datetime) ->
         )
         .order_by(CertificateRecord.id.desc())
         .limit(1)
+    )
+
+
+def valid_with_key(session: Session, certificate: CertificateRecord, *, now: datetime) -> list[CertificateRecord]:
+    """Return the other certificates with the same key that are neither revoked nor expired."""
+    return list(
+        session.scalars(
+            select(CertificateRecord).where(
+                CertificateRecord.spki_sha256 == certificate.spki_sha256,
+                CertificateRecord.id != certificate.id,
+                CertificateRecord.revocation_date.is_(None),
+                CertificateRecord.not_valid_after >= now,
+            )
+        )
     )
 
 

@@ -1,0 +1,131 @@
+"""``/api/v1/certificates/{serial_number}/…``: what is done to one certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.body import json_body
+from app.api.certificates import made, recorded
+from app.api.documentation import PROBLEMS, REVOKE_BODY, body_of
+from app.api.negotiation import choose
+from app.api.parameters import NO_QUERY, SerialNumber, read_serial
+from app.api.schemas import (
+    CertificateAnswer,
+    PKCS12Request,
+    RenewRequest,
+    RevokeRequest,
+    RotateRequest,
+)
+from app.api.views import CHAIN, DER, FORMS, JSON
+from app.auth.principal import Permission
+from app.dependencies import Called, Creating, Running
+from app.services.records import load
+from tiny_ca.ca_factory.keys import PrivateKey
+from tiny_ca.ca_factory.pkcs12 import export_pkcs12
+from tiny_ca.exc import Invalid
+from tiny_ca.models.revocation import reason_from_name
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1/certificates/{serial_number}", tags=["certificates"], responses=PROBLEMS)
+
+PKCS12: Final = "application/x-pkcs12"
+
+
+@router.post(
+    "/revoke",
+    response_model=CertificateAnswer,
+    summary="Revoke; the CRL that says so is published before the answer",
+    openapi_extra=REVOKE_BODY,
+    dependencies=NO_QUERY,
+)
+async def revoke(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
+    """Again with the same reason changes nothing and answers 200. ``keyCompromise`` blocks the key for good."""
+    asked = await json_body(request, RevokeRequest)
+    record = await service.revocations.revoke(
+        caller, read_serial(serial_number), reason_from_name(asked.reason), all_with_key=asked.all_with_key
+    )
+    return recorded(service, JSON, record)
+
+
+@router.post("/unhold", response_model=CertificateAnswer, summary="Lift a certificateHold", dependencies=NO_QUERY)
+async def unhold(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
+    """The certificate is valid again, and on no CRL, before the answer comes."""
+    return recorded(service, JSON, await service.revocations.unhold(caller, read_serial(serial_number)))
+
+
+@router.post(
+    "/renew",
+    status_code=201,
+    response_model=CertificateAnswer,
+    summary="The same key and names for a new time; the old certificate stays valid",
+    openapi_extra=body_of(RenewRequest, {"lifetime": "24h"}, required=False),
+    dependencies=NO_QUERY,
+)
+async def renew(request: Request, serial_number: SerialNumber, service: Running, caller: Creating) -> Response:
+    """409 for a certificate that is revoked or has expired."""
+    form = choose(request.headers.get("accept"), FORMS)
+    asked = await json_body(request, RenewRequest)
+    return made(service, form, await service.lifecycle.renew(caller, read_serial(serial_number), asked.lifetime))
+
+
+@router.post(
+    "/rotate",
+    status_code=201,
+    response_model=CertificateAnswer,
+    summary="A new key for the same names; the old certificate is revoked as superseded",
+    openapi_extra=body_of(RotateRequest, {"key": {"algorithm": "ec", "curve": "P-256"}}, required=False),
+    dependencies=NO_QUERY,
+)
+async def rotate(request: Request, serial_number: SerialNumber, service: Running, caller: Creating) -> Response:
+    """The new key is a CSR's, or made here and returned once."""
+    asked = await json_body(request, RotateRequest)
+    form = choose(request.headers.get("accept"), (JSON, CHAIN) if asked.csr is None else (JSON, CHAIN, DER))
+    certificate = await service.lifecycle.rotate(
+        caller,
+        read_serial(serial_number),
+        csr=None if asked.csr is None else asked.csr.encode(),
+        key=None if asked.key is None else asked.key.spec(),
+    )
+    return made(service, form, certificate)
+
+
+@router.post(
+    "/pkcs12",
+    response_class=Response,
+    responses={200: {"content": {PKCS12: {"schema": {"type": "string", "format": "binary"}}}}},
+    summary="The certificate, its chain and your key in one file",
+    openapi_extra=body_of(PKCS12Request, {"private_key": "-----BEGIN PRIVATE KEY-----\n…", "password": "…"}),
+    dependencies=NO_QUERY,
+)
+async def pkcs12(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
+    """The key must be the certificate's; nothing of it is kept."""
+    choose(request.headers.get("accept"), (PKCS12,))
+    asked = await json_body(request, PKCS12Request)
+    await service.audit.require(caller, Permission.CERTIFICATES_ISSUE, "certificate.pkcs12")
+    record = await service.records.get(caller, read_serial(serial_number))
+    key = await asyncio.to_thread(_private_key, asked.private_key.get_secret_value())
+    content = await asyncio.to_thread(
+        export_pkcs12,
+        load(record),
+        key,
+        chain=service.records.chain(record),
+        password=asked.password.get_secret_value().encode(),
+        compatibility=asked.compatibility,
+    )
+    return Response(content, headers={"Cache-Control": "no-store"}, media_type=PKCS12)
+
+
+def _private_key(pem: str) -> PrivateKey:
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # its text may quote what it read
+        message = "private_key is no unencrypted private key in PEM"
+        raise Invalid(message, field="private_key") from None
+    return key  # type: ignore[return-value]  # ``export_pkcs12`` refuses kinds that are not taken

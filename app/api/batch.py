@@ -1,0 +1,140 @@
+"""Many requests in one, and what would become of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from cryptography import x509
+from fastapi import APIRouter, Request
+from pydantic_core import to_json
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import field_of_json, json_body, parse_json
+from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
+from app.api.parameters import NO_QUERY
+from app.api.schemas import (
+    BatchAnswer,
+    BatchRequest,
+    IssueFromConfig,
+    IssueFromCSR,
+    SimulationAnswer,
+    rfc3339,
+)
+from app.api.views import certificate_body
+from app.auth.caller import Caller
+from app.dependencies import Called, Creating, Running, Service
+from app.problems import problem_body
+from app.services.lifecycle import Made, Wish
+from tiny_ca.ca_factory.csr import parse_csr
+from tiny_ca.ca_factory.plan import planned_window
+from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.exc import TinyCAError
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1", tags=["certificates"], responses=PROBLEMS)
+
+MAX_REQUESTS: Final = 1000
+
+
+@router.post(
+    "/certificates/batch",
+    response_model=BatchAnswer,
+    summary="Up to 1,000 requests in one; a refusal of one refuses no other",
+    openapi_extra=body_of(BatchRequest, {"requests": [{"common_name": "app.example.org", "lifetime": "24h"}]}),
+    dependencies=NO_QUERY,
+)
+async def batch(request: Request, service: Running, caller: Creating) -> Response:
+    """Each as if it were sent alone; the results are in the order of the requests."""
+    asked = await json_body(request, BatchRequest)
+    results = await asyncio.gather(
+        *(_one(service, _part(caller, index), to_json(body)) for index, body in enumerate(asked.requests))
+    )
+    return JSONResponse({"results": results}, headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/simulate",
+    response_model=SimulationAnswer,
+    summary="What each rule would say; nothing is signed",
+    openapi_extra=SIMULATE_BODY,
+    dependencies=NO_QUERY,
+)
+async def simulate(request: Request, service: Running, caller: Called) -> Response:
+    """The body of a request for a certificate, as JSON or as a CSR."""
+    body = await request.body()
+    read, wish, default_profile = _reading(body)
+    asked, profile, issuer, said = await service.lifecycle.simulate(caller, read, wish, default_profile=default_profile)
+    allowed = all(verdict.passed for verdict in said)
+    certificate = None
+    if allowed:
+        start, end = planned_window(
+            asked, profile=profile, limits=caller.principal.limits, issuer=issuer, now=service.records.now()
+        )
+        certificate = {
+            "profile": profile.name,
+            "issuer_id": issuer.id,
+            "subject": _subject(asked),
+            "san": [name for _, name in asked.names.items()],
+            "not_valid_before": rfc3339(start),
+            "not_valid_after": rfc3339(end),
+        }
+    rules = [{"rule": verdict.rule, "passed": verdict.passed, "detail": verdict.detail} for verdict in said]
+    return JSONResponse({"allowed": allowed, "rules": rules, "certificate": certificate})
+
+
+async def _one(service: Service, caller: Caller, body: bytes) -> dict[str, Any]:
+    try:
+        made = await _issue(service, caller, body)
+    except TinyCAError as error:
+        problem = problem_body(error, caller.request_id)
+        return {"status": problem["status"], "problem": problem}
+    content = certificate_body(
+        made.facts, made.certificate, made.above, now=service.records.now(), private_key=made.private_key
+    )
+    return {"status": 201, "certificate": content}
+
+
+async def _issue(service: Service, caller: Caller, body: bytes) -> Made:
+    if field_of_json(body, "csr"):
+        asked = parse_json(body, IssueFromCSR)
+        return await service.lifecycle.issue_from_csr(caller, asked.csr.encode(), asked.wish())
+    config = parse_json(body, IssueFromConfig)
+    return await service.lifecycle.issue_from_config(
+        caller, config.request(), config.wish(), default_profile=config.default_profile
+    )
+
+
+def _part(caller: Caller, index: int) -> Caller:
+    """Each request of a batch has a key of its own: a blank is in none that a caller gives."""
+    if caller.claim is None:
+        return caller
+    return replace(caller, claim=replace(caller.claim, key=f"{caller.claim.key} {index}"))
+
+
+def _reading(body: bytes) -> tuple[Callable[[], CertificateRequest], Wish, str]:
+    if body[:1] == b"\x30" or body.lstrip().startswith(b"-----BEGIN"):
+        return (lambda: CertificateRequest.from_csr(parse_csr(body))), Wish(), "server"
+    if field_of_json(body, "csr"):
+        asked = parse_json(body, IssueFromCSR)
+        wish = asked.wish()
+        return (lambda: _from_csr(asked.csr.encode(), wish)), wish, "server"
+    config = parse_json(body, IssueFromConfig)
+    return config.request, config.wish(), config.default_profile
+
+
+def _from_csr(csr: bytes, wish: Wish) -> CertificateRequest:
+    return CertificateRequest.from_csr(
+        parse_csr(csr),
+        names=wish.names,
+        lifetime=wish.lifetime,
+        valid_from=wish.valid_from,
+        certificate_type=wish.certificate_type,
+    )
+
+
+def _subject(asked: CertificateRequest) -> str:
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in asked.subject]).rfc4514_string()

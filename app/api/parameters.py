@@ -1,0 +1,77 @@
+"""Paths and queries: serial numbers, cursors, and the refusal of what is not known or comes twice."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Final
+
+from fastapi import Depends, Path, Request
+
+from tiny_ca.exc import Invalid
+
+__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "SerialNumber", "next_cursor", "read_cursor", "read_serial"]
+
+PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"  # a database may hold no NUL, and no name has control characters
+_SERIAL: Final = re.compile(r"0*[0-9a-f]{1,40}")  # RFC 5280 §4.1.2.2: at most 20 octets
+
+
+async def _no_query(request: Request) -> None:
+    """Refuse any query parameter, where none is known: ``?reason=keyCompromise`` must not revoke without a reason."""
+    if request.query_params:
+        name = min(request.query_params)
+        raise Invalid(f"{name[:80]!r} is no query parameter of this request; it takes none", field=name[:80])
+
+
+async def _no_repeats(request: Request) -> None:
+    """Refuse a query parameter that comes twice, for it cannot be told which one was meant."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise Invalid(f"the query parameter {repeated[:80]!r} comes twice; send it once", field=repeated[:80])
+
+
+# Coroutines, for FastAPI gives every plain function a thread hop.
+NO_QUERY: Final = [Depends(_no_query)]
+NO_REPEATS: Final = [Depends(_no_repeats)]
+SerialNumber = Annotated[str, Path(description="Hex; colons and upper case are accepted.", max_length=128)]
+
+
+def read_serial(text: str) -> int:
+    """Read a serial number as people write it.
+
+    Raises
+    ------
+    Invalid
+        It is none.
+    """
+    digits = text.lower().replace(":", "")
+    if not _SERIAL.fullmatch(digits):
+        message = f"{text[:80]!r} is no serial number: up to 40 hex digits, with or without colons"
+        raise Invalid(message, field="serial_number", value=text[:80])
+    return int(digits, 16)
+
+
+def next_cursor(row_id: int) -> str:
+    """What asks for the page after this row."""
+    return base64.urlsafe_b64encode(str(row_id).encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> int | None:
+    """Read what ``next_cursor`` gave.
+
+    Raises
+    ------
+    Invalid
+        It is not one that this service gave.
+    """
+    if cursor is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise Invalid("the cursor is none that this service gave", field="cursor", value=cursor)
+    return int(text)

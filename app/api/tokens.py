@@ -1,0 +1,80 @@
+"""``/api/v1/tokens``: API tokens, shown once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import json_body
+from app.api.documentation import PROBLEMS, body_of
+from app.api.parameters import NO_QUERY
+from app.api.schemas import NewTokenAnswer, TokenList, TokenRequest, rfc3339
+from app.auth.grants import Grant
+from app.auth.principal import Permission
+from app.auth.tokens import ADMIN_TOKEN_ID
+from app.dependencies import Called, Creating, Running
+from tiny_ca.db.entries import TokenEntry
+from tiny_ca.db.models import TokenRecord
+from tiny_ca.utils.duration import format_duration
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"], responses=PROBLEMS)
+
+_EXAMPLE = {
+    "name": "ci of the shop",
+    "permissions": ["certificates:issue"],
+    "profiles": ["ci"],
+    "names": ["*.ci.example.org"],
+    "max_lifetime": "1h",
+}
+
+
+@router.get("", response_model=TokenList, summary="The tokens you could have made", dependencies=NO_QUERY)
+async def list_tokens(service: Running, caller: Called) -> Response:
+    """Newest first; never the tokens themselves."""
+    return JSONResponse({"items": [_view(record) for record in await service.tokens.page(caller)]})
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=NewTokenAnswer,
+    summary="Make a token; it is shown here and never again",
+    openapi_extra=body_of(TokenRequest, _EXAMPLE),
+    dependencies=NO_QUERY,
+)
+async def create(request: Request, service: Running, caller: Creating) -> Response:
+    """No token grants more than its maker has, nor outlives them."""
+    asked = await json_body(request, TokenRequest)
+    new = await service.tokens.create(caller, asked.name, asked.grant(), asked.expires_at)
+    headers = {"Location": f"{router.prefix}/{new.entry.id}", "Cache-Control": "no-store"}
+    return JSONResponse(_view(new.entry) | {"token": new.token}, 201, headers)
+
+
+@router.delete("/{token_id}", status_code=204, summary="Delete a token", dependencies=NO_QUERY)
+async def delete(token_id: str, service: Running, caller: Called) -> Response:
+    """It opens nothing any more; what it issued stays."""
+    await service.tokens.delete(caller, token_id)
+    return Response(status_code=204)
+
+
+def _view(token: TokenEntry | TokenRecord) -> dict[str, Any]:
+    is_admin = token.id == ADMIN_TOKEN_ID
+    grants = Grant(permissions=frozenset(Permission if is_admin else ())).to_json()
+    grants |= token.grants or {}
+    seconds = grants.pop("max_lifetime")
+    last_used = getattr(token, "last_used_at", None)
+    return {
+        "id": token.id,
+        "name": token.name,
+        **grants,
+        "max_lifetime": None if seconds is None else format_duration(timedelta(seconds=seconds)),
+        "created_at": rfc3339(token.created_at),
+        "created_by": token.created_by,
+        "expires_at": None if token.expires_at is None else rfc3339(token.expires_at),
+        "last_used_at": None if last_used is None else rfc3339(last_used),
+    }

@@ -1,0 +1,46 @@
+"""The audit, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from app.auth.caller import Caller
+from app.auth.principal import Permission
+from app.services.records import refusals
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import AuditFilter
+from tiny_ca.db.models import AuditRecord
+from tiny_ca.db.queries.audit import insert_audit, page_audit
+
+__all__ = ["AuditTrail"]
+
+
+class AuditTrail:
+    """Who did what, to which certificate, when, and how it ended; written by each act itself."""
+
+    def __init__(self, db: AsyncDBHandler, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def page(
+        self, caller: Caller, wanted: AuditFilter, *, limit: int, before_id: int | None
+    ) -> list[AuditRecord]:
+        """Up to ``limit`` rows that match, newest first, older than ``before_id``."""
+        await self.require(caller, Permission.AUDIT_READ, "audit.read")
+        return await self._db.read(page_audit, wanted, limit=limit, before_id=before_id)
+
+    async def require(self, caller: Caller, permission: Permission, action: str) -> None:
+        """Let the caller pass, or audit that they were refused.
+
+        Raises
+        ------
+        Forbidden
+            They lack the permission.
+        """
+        async with refusals(self._db, caller.audit(action, self._clock())):
+            caller.principal.require(permission)
+
+    async def note(self, caller: Caller, action: str, **detail: object) -> None:
+        """Write down an act that changes nothing in the database itself."""
+        await self._db.write(insert_audit, [caller.audit(action, self._clock(), detail=detail)])

@@ -1,0 +1,55 @@
+"""Requests that may be sent again: what their key stands for already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from app.auth.caller import Caller
+from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.queries.idempotency import claimed
+from tiny_ca.exc import Conflict
+
+__all__ = ["Idempotency", "certificate_outcome"]
+
+
+def certificate_outcome(serial_number: str, *, secret: bool) -> dict[str, Any]:
+    """What is kept of an answer with a certificate: its serial number in decimal, and whether a key was in it."""
+    return {"kind": "certificate", "id": serial_number, "secret": secret}
+
+
+class Idempotency:
+    """Looks keys up; they are claimed in the transaction of the act itself."""
+
+    def __init__(self, db: AsyncDBHandler, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def earlier(self, caller: Caller) -> Mapping[str, Any] | None:
+        """What the caller's key stands for; None where they gave none, or a new one.
+
+        Raises
+        ------
+        Conflict
+            It was given to another request, or its answer held a secret that was not kept.
+        """
+        if caller.claim is None:
+            return None
+        found = await self._db.read(claimed, caller.claim, now=self._clock())
+        if found is None:
+            return None
+        if found.request_sha256 != caller.claim.request_sha256:
+            raise Conflict("this Idempotency-Key was given to another request; each request has a key of its own")
+        if found.outcome["secret"]:
+            raise Conflict(_no_second_time(found.outcome))
+        return found.outcome
+
+
+def _no_second_time(outcome: Mapping[str, Any]) -> str:
+    match outcome["kind"]:
+        case "certificate":
+            what = f"certificate {int(outcome['id']):x} was issued, and its private key"
+        case _:
+            what = f"{outcome['kind']} {outcome['id']} was made, and its secret"
+    return f"this request was answered already: {what} returned once; it is not kept"
