@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 ARGS ?=
 
 # The first Python on PATH that runs, is 3.11 or newer and can make a venv; PYTHON=… overrides it.
@@ -22,7 +23,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What is type-checked beside the files of [tool.mypy], as far as it is there.
 MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py)
 
-.PHONY: help install serve test coverage check format bench build constraints hooks clean
+# What `make test-all` tests on, each in a venv of its own.
+VERSIONS := 3.11 3.12 3.13
+
+.PHONY: help install serve test test-all coverage fuzz check format bench docs build constraints hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,8 +48,26 @@ serve: $(STAMP) ## start the service on http://127.0.0.1:8000 (ARGS="--port 9000
 test: $(STAMP) ## run every test, the count last (ARGS="-k serial")
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-all: ## run every test on each of Python 3.11, 3.12 and 3.13 that is found; fails if one does
+	@status=0; ran=; missing=; \
+	for version in $(VERSIONS); do \
+		found=; \
+		for python in python$$version "$${PYENV_ROOT:-$(HOME)/.pyenv}"/versions/$$version.*/bin/python; do \
+			if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then missing="$$missing $$version"; continue; fi; \
+		echo "== Python $$version"; ran=1; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$found" || status=1; \
+	done; \
+	if [ -n "$$missing" ]; then echo "not found, so not tested:$$missing" >&2; fi; \
+	if [ -z "$$ran" ]; then status=1; fi; \
+	exit $$status
+
 coverage: $(STAMP) ## run every test and show the lines and branches that none reaches
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
+
+fuzz: $(STAMP) ## feed damaged DER to what reads and signs it (ARGS="--seconds 300")
+	@$(BIN)/python tests/fuzz/fuzz_der.py $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types and import contracts; runs them all, fails if one does
 	@status=0; \
@@ -62,6 +84,13 @@ format: $(STAMP) ## format, and fix what ruff can fix safely
 bench: $(STAMP) ## run every benchmark
 	@set -e; for script in $(filter-out %/harness.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
+docs: $(DOCS_STAMP) ## make the documentation in build/docs; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 build: $(STAMP) ## make dist/*.tar.gz and dist/*.whl
 	@$(BIN)/python -m build
 
@@ -69,7 +98,7 @@ build: $(STAMP) ## make dist/*.tar.gz and dist/*.whl
 constraints: ## take the newest versions of everything into constraints.txt
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT && \
 	$(PYTHON) -m venv "$$fresh" && \
-	"$$fresh/bin/python" -m pip install --quiet '.[service,dev]' && \
+	"$$fresh/bin/python" -m pip install --quiet '.[service,dev,docs]' && \
 	"$$fresh/bin/python" -m pip freeze --exclude tiny-ca-service | LC_ALL=C sort --ignore-case > "$$fresh/pins" && \
 	if grep --invert-match --extended-regexp '^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$$' "$$fresh/pins"; then \
 		echo "these are no plain pins; constraints.txt is unchanged" >&2; exit 1; \
@@ -79,6 +108,6 @@ constraints: ## take the newest versions of everything into constraints.txt
 hooks: $(STAMP) ## run `make check`'s linters before each commit
 	@$(BIN)/pre-commit install
 
-clean: ## remove .venv and whatever is built or cached; never data/
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info
+clean: ## remove the venvs and whatever is built or cached; never data/
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* *.egg-info
 	find app benchmarks migrations tests tiny_ca -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

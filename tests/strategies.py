@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import string
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.const import CertType
+from tiny_ca.models.certificate import ClientConfig
+from tiny_ca.models.key_spec import KeySpec
 
 __all__ = [
     "addresses",
     "alternative_names",
     "cert_types",
+    "client_configs",
     "dns_names",
     "email_addresses",
     "labels",
@@ -129,6 +132,71 @@ def subjects() -> st.SearchStrategy[tuple[tuple[x509.ObjectIdentifier, str], ...
     }
     chosen = st.lists(st.sampled_from(list(values)), unique=True)
     return chosen.flatmap(lambda oids: st.tuples(*(st.tuples(st.just(oid), values[oid]) for oid in oids)))
+
+
+def client_configs() -> st.SearchStrategy[ClientConfig]:
+    """Whatever a CA that lasts until 2121 can issue, as a user may spell it, with a key that is made quickly."""
+    return (
+        st.booleans().flatmap(lambda server: _client_fields(server=server)).map(lambda fields: ClientConfig(**fields))
+    )
+
+
+def _client_fields(*, server: bool) -> st.SearchStrategy[dict[str, Any]]:
+    fields = st.fixed_dictionaries(
+        {
+            "common_name": _hosts() if server else st.one_of(_hosts(), _visible_names()),
+            "is_server_cert": st.just(server),
+            "is_client_cert": st.booleans(),
+            "serial_type": st.sampled_from([kind for kind in CertType if kind is not CertType.CA]),
+            "key": st.sampled_from([KeySpec.ec("P-256"), KeySpec.ed25519()]),
+        },
+        optional={
+            "san_dns": st.lists(_spelt_dns_names(), max_size=4),
+            "san_ip": st.lists(addresses(), max_size=4),
+            "email": st.builds("{}@{}.org".format, labels(), dns_names()),  # no special-use domain (RFC 6761)
+            "name": labels(),
+        },
+    )
+    return st.builds(lambda asked, window: asked | window, fields, st.one_of(_windows_from_now(), _dated_windows()))
+
+
+def _spelt_dns_names() -> st.SearchStrategy[str]:
+    plain = st.one_of(dns_names(), st.just("xn--bcher-kva.example"))
+    wildcards = dns_names(min_labels=2).map("*.{}".format)
+    spellings = st.sampled_from([str, str.upper, str.title, "{}.".format])
+    return st.builds(lambda spelt, name: spelt(name), spellings, st.one_of(plain, wildcards))
+
+
+def _hosts() -> st.SearchStrategy[str]:
+    addressed = addresses()
+    return st.one_of(
+        _spelt_dns_names().filter(lambda name: len(name) <= 64),
+        addressed.map(str),
+        addressed.map(lambda address: address.exploded.upper()),
+    )
+
+
+def _visible_names() -> st.SearchStrategy[str]:
+    """Common names in any script, blanks and punctuation among them, at most 64 bytes of UTF-8."""
+    characters = st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"], exclude_characters="*")
+    return st.text(characters, min_size=1, max_size=32).filter(lambda name: name.strip() and len(name.encode()) <= 64)
+
+
+def _windows_from_now() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"days_valid": st.integers(1, 30_000)})
+
+
+def _dated_windows() -> st.SearchStrategy[dict[str, Any]]:
+    """Begun in the past or the future, in any zone or none, and not ended before 2061."""
+    zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+    starts = st.datetimes(datetime(1950, 1, 2), datetime(2060, 1, 1))  # noqa: DTZ001  # zones follow
+    ends = st.integers(date(2061, 1, 1).toordinal(), date(2121, 1, 1).toordinal())
+    return st.builds(
+        lambda start, zone, end: {"valid_from": start.replace(tzinfo=zone), "days_valid": end - start.toordinal()},
+        starts,
+        st.one_of(st.none(), zones),
+        ends,
+    )
 
 
 def moments() -> st.SearchStrategy[datetime]:

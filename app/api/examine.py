@@ -26,14 +26,13 @@ from app.api.schemas import (
 )
 from app.api.views import CHAIN, DER, FORMS, JSON
 from app.dependencies import Called, Creating, Running
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.exc import Malformed
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1", tags=["examine"], responses=PROBLEMS)
-
-_UNREADABLE = (ValueError, TypeError, KeyError, UserWarning)
 
 
 @router.post(
@@ -120,7 +119,7 @@ def _read(data: bytes) -> x509.Certificate:
         if data[:1] == b"\x30":
             return x509.load_der_x509_certificate(data)
         return x509.load_pem_x509_certificate(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(f"this is no certificate in PEM or DER: {error}") from error
 
 
@@ -129,5 +128,5 @@ def _crl(data: bytes) -> x509.CertificateRevocationList:
         if data[:1] == b"\x30":
             return x509.load_der_x509_crl(data)
         return x509.load_pem_x509_crl(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(f"this is no CRL in PEM or DER: {error}") from error

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 
 from tiny_ca.ca_factory import der
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PublicKey
 from tiny_ca.ca_factory.tbs import encode_extensions, signed
@@ -91,16 +92,20 @@ def verify_crl(crl: x509.CertificateRevocationList, ca_cert: x509.Certificate, *
     """
     moment = now or datetime.now(UTC)
     # 1. Issuer: the same name.
-    if crl.issuer != ca_cert.subject:
-        message = f"the CRL is by {crl.issuer.rfc4514_string()!r}, not by {ca_cert.subject.rfc4514_string()!r}"
-        raise ValidationCertError(message, field="issuer", value=crl.issuer.rfc4514_string())
+    try:
+        issuer, named = crl.issuer, crl.issuer.rfc4514_string()
+    except UNREADABLE as error:
+        raise ValidationCertError(f"the CRL's issuer cannot be read: {error}", field="issuer") from error
+    if issuer != ca_cert.subject:
+        message = f"the CRL is by {named!r}, not by {ca_cert.subject.rfc4514_string()!r}"
+        raise ValidationCertError(message, field="issuer", value=named)
     if not _may_sign_crls(ca_cert):
         message = f"{ca_cert.subject.rfc4514_string()!r} may not sign CRLs (keyUsage cRLSign, RFC 5280 §6.3.3 f)"
         raise ValidationCertError(message, field="issuer", value=ca_cert.subject.rfc4514_string())
     # 2. Signature: by this CA's key, for another CA may carry the same name.
     try:
         genuine = crl.is_signature_valid(cast("PublicKey", ca_cert.public_key()))
-    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+    except (*UNREADABLE, InvalidSignature):
         genuine = False
     if not genuine:
         message = f"the CRL's signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ObjectIdentifier
 
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.key_quality import check_public_key
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.names import AlternativeNames
@@ -34,9 +34,6 @@ _EXTENSION_REQUESTS: Final = (
     ObjectIdentifier("1.2.840.113549.1.9.14"),
     ObjectIdentifier("1.3.6.1.4.1.311.2.1.14"),
 )
-# What cryptography raises for bytes it cannot decode; ParseError and UnicodeError are ValueErrors. KeyError: a string
-# type it does not know. UserWarning: it warns of over-long names, and under ``-W error`` a warning is an exception.
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, UserWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def _pem_to_der(data: bytes) -> bytes:
 def _load(der: bytes) -> x509.CertificateSigningRequest:
     try:
         return x509.load_der_x509_csr(der)
-    except (*_UNREADABLE, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise Malformed(f"the body is no PKCS #10 certificate request in DER: {error}") from error
 
 
@@ -138,7 +135,7 @@ def _public_key(csr: x509.CertificateSigningRequest) -> tuple[PublicKey, KeySpec
         raise Invalid(message, field=field, value="RSASSA-PSS")
     try:
         public_key = csr.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Invalid(f"the CSR's public key is damaged or of a kind not supported: {error}", field=field) from error
     spec = check_public_key(public_key, field=field)
     return cast("PublicKey", public_key), spec
@@ -154,7 +151,7 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
             message = f"the CSR is signed with {algorithm.name.upper()}; sign it with SHA-256, SHA-384 or SHA-512"
             raise Invalid(message, field=field, value=algorithm.name)
         valid = csr.is_signature_valid
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         message = f"the CSR's signature algorithm {oid} is not supported: {error}; sign it with SHA-256"
         raise Invalid(message, field=field, value=oid) from error
     if not valid:
@@ -168,7 +165,7 @@ def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
     """Check each value of the subject, and put it into the string type that RFC 5280 §4.1.2.4 wants."""
     try:
         asked = csr.subject
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Invalid(f"the CSR's subject cannot be read: {error}", field="csr.subject") from error
     # Not flattened: that would sign another name than was asked. And mostly it is a '+' which was meant as a letter.
     if any(len(rdn) != 1 for rdn in asked.rdns):
@@ -189,7 +186,7 @@ def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
     except x509.UnsupportedGeneralNameType as error:
         message = f"a name in the CSR is of a kind that is not supported: {error}; use DNS, IP, URI or e-mail"
         raise Invalid(message, field=field) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Invalid(f"the CSR's attributes or extensions cannot be read: {error}", field=field) from error
     # cryptography reads the first one only; what stands in a second would be dropped unseen.
     if requests > 1:

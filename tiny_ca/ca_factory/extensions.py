@@ -85,6 +85,8 @@ def _extensions(
     if usages:
         # RFC 3161 §2.3: a time stamping authority's is critical.
         yield _extension(x509.ExtendedKeyUsage(usages), critical=ExtendedKeyUsageOID.TIME_STAMPING in usages)
+    if request.name_constraints and profile.ca:
+        yield _extension(request.name_constraints.to_extension(), critical=True)  # §4.2.1.10
     if names:
         # §4.2.1.6: critical where the subject is empty, for then it alone names the holder.
         yield _extension(x509.SubjectAlternativeName(names.general_names()), critical=anonymous)

@@ -12,12 +12,13 @@ from logging import Logger
 from typing import Any, Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl, verify_crl
 from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
@@ -312,9 +313,13 @@ class CertificateFactory:
             Says which check failed, with the values.
         """
         ca_cert = self._ca.ca_cert
-        if cert.issuer != ca_cert.subject:
-            message = f"issued by {cert.issuer.rfc4514_string()!r}, not by {ca_cert.subject.rfc4514_string()!r}"
-            raise ValidationCertError(message, field="issuer", value=cert.issuer.rfc4514_string())
+        try:
+            issuer, named = cert.issuer, cert.issuer.rfc4514_string()
+        except UNREADABLE as error:
+            raise ValidationCertError(f"its issuer cannot be read: {error}", field="issuer") from error
+        if issuer != ca_cert.subject:
+            message = f"issued by {named!r}, not by {ca_cert.subject.rfc4514_string()!r}"
+            raise ValidationCertError(message, field="issuer", value=named)
         now = datetime.now(UTC)
         if not cert.not_valid_before_utc <= now <= cert.not_valid_after_utc:
             window = f"{cert.not_valid_before_utc.isoformat()} to {cert.not_valid_after_utc.isoformat()}"
@@ -322,7 +327,7 @@ class CertificateFactory:
             raise ValidationCertError(message, field="validity", value=window)
         try:
             cert.verify_directly_issued_by(ca_cert)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        except (*UNREADABLE, InvalidSignature) as error:
             message = f"the signature is not by the key of {ca_cert.subject.rfc4514_string()!r}"
             raise ValidationCertError(message, field="signature") from error
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.exc import Invalid
 from tiny_ca.models.certificate import CertificateDetails
 
@@ -26,7 +27,6 @@ _KEY_USAGES: Final = (
     "crl_sign",
 )
 _WITH_KEY_AGREEMENT: Final = ("encipher_only", "decipher_only")  # RFC 5280 §4.2.1.3: without it they mean nothing
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, UserWarning)
 
 
 def inspect_certificate(cert: x509.Certificate) -> CertificateDetails:
@@ -39,7 +39,7 @@ def inspect_certificate(cert: x509.Certificate) -> CertificateDetails:
     """
     try:
         return _details(cert)
-    except (*_UNREADABLE, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise Invalid(f"the certificate cannot be read: {error}", field="cert") from error
 
 

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ObjectIdentifier
 
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PublicKey, public_key_der
 from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.exc import ErrorLoadCert, Forbidden
@@ -48,6 +49,7 @@ class Issuer:
     peers: tuple[x509.Certificate, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_readable(self.certificate)
         if public_key_der(self.signer.public_key) != public_key_der(cast("PublicKey", self.certificate.public_key())):
             message = (
                 f"the private key does not belong to the CA certificate {self.certificate.subject.rfc4514_string()!r}"
@@ -121,6 +123,17 @@ def check_no_ca_name(subject: Iterable[tuple[ObjectIdentifier, str]], issuer: Is
 def issuer_id(certificate: x509.Certificate) -> str:
     """The first 16 hex digits of the certificate's SHA-256 fingerprint."""
     return certificate.fingerprint(hashes.SHA256()).hex()[:16]
+
+
+def _check_readable(certificate: x509.Certificate) -> None:
+    try:
+        name, _ = certificate.subject.rfc4514_string(), certificate.extensions
+    except UNREADABLE as error:
+        raise ErrorLoadCert(f"the CA certificate cannot be read: {error}", field="ca_cert") from error
+    if not name:  # RFC 5280 §4.1.2.4: it would be the issuer of all that is signed
+        raise ErrorLoadCert(
+            "the CA certificate has no subject, and what it signs would have no issuer", field="ca_cert"
+        )
 
 
 def _basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints:

@@ -27,6 +27,7 @@ from cryptography.x509.oid import (
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL, key_usages
 from tiny_ca.ca_factory.keys import PublicKey, key_spec, public_key_der
+from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.subject import is_visible
@@ -45,6 +46,7 @@ _MIN_SERIAL_BITS: Final = 64
 _CRITICALITY: Final = {
     ExtensionOID.BASIC_CONSTRAINTS: True,
     ExtensionOID.KEY_USAGE: True,
+    ExtensionOID.NAME_CONSTRAINTS: True,
     ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
     ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
     ExtensionOID.AUTHORITY_INFORMATION_ACCESS: False,
@@ -249,6 +251,8 @@ def _wanted(plan: Plan) -> dict[ObjectIdentifier, bool | None]:
         ExtensionOID.SUBJECT_KEY_IDENTIFIER: True,
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER: True,
         ExtensionOID.EXTENDED_KEY_USAGE: bool(profile.extended_key_usage),
+        # §4.2.1.10: in CA certificates alone.
+        ExtensionOID.NAME_CONSTRAINTS: profile.ca and plan.name_constraints is not None,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME: True if profile.require_san or not plan.subject.rdns else None,
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS: bool(
             urls and urls.ca_issuers and profile.authority_information_access
@@ -337,6 +341,24 @@ def _names(case: _Case) -> Iterator[str]:
         yield "a wildcard, which the profile does not give"
 
 
+def _name_constraints(case: _Case) -> Iterator[str]:
+    constraints, planned = case.value(x509.NameConstraints), case.plan.name_constraints
+    if constraints is not None and not (constraints.permitted_subtrees or constraints.excluded_subtrees):
+        yield "nameConstraints is empty (RFC 5280 §4.2.1.10)"
+    if constraints is not None and planned is not None and constraints != planned.to_extension():
+        yield "nameConstraints is not the planned one"
+    if case.plan.issuer is None:
+        return
+    extension = case.value(x509.SubjectAlternativeName)
+    try:
+        names = AlternativeNames.from_extension(extension, field="san") if extension else AlternativeNames()
+    except Invalid:
+        return  # a finding of ``_names``
+    above = (case.plan.issuer.certificate, *case.plan.issuer.chain)
+    for kind, name, why in violations(names, case.certificate.subject, above):
+        yield f"the {kind} name {name!r} breaks name constraints: {why} (RFC 5280 §4.2.1.10)"
+
+
 def _common_names(case: _Case) -> list[str]:
     return [str(each.value) for each in case.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
 
@@ -408,6 +430,7 @@ _RULES: Final[tuple[Callable[[_Case], Iterator[str]], ...]] = (
     _key_usage,
     _extended_key_usage,
     _names,
+    _name_constraints,
     _key,
     _key_identifiers,
     _pointers,

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
 from tiny_ca.exc import Invalid
 
@@ -49,9 +50,11 @@ def export_pkcs12(
     if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         message = "PKCS #12 holds RSA, EC and Ed25519 keys, not yet ML-DSA; keep key and certificate as PEM"
         raise Invalid(message, field="private_key", value=type(private_key).__name__)
-    if public_key_der(private_key.public_key()) != public_key_der(cast("PublicKey", cert.public_key())):
+    if public_key_der(private_key.public_key()) != _public_key(cert):
         message = f"the private key does not belong to certificate {cert.serial_number:x}"
         raise Invalid(message, field="private_key")
+    if not isinstance(password, bytes | None):
+        raise Invalid(f"the password is bytes or None, not {type(password).__name__}", field="password")
     if password == b"":
         raise Invalid("the password is empty; give one, or None for a file without encryption", field="password")
     return pkcs12.serialize_key_and_certificates(
@@ -72,6 +75,14 @@ def _encryption(password: bytes | None, *, compatibility: bool) -> KeySerializat
         return builder.key_cert_algorithm(scheme).hmac_hash(digest).build(password)
     strong = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256())
     return strong.kdf_rounds(_ROUNDS).build(password)
+
+
+def _public_key(cert: x509.Certificate) -> bytes:
+    try:
+        return public_key_der(cast("PublicKey", cert.public_key()))
+    except UNREADABLE as error:
+        message = f"the certificate's public key is damaged or of a kind not supported: {error}"
+        raise Invalid(message, field="cert") from error
 
 
 def _common_name(cert: x509.Certificate) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length_bound
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
+from tiny_ca.ca_factory.name_constraints import NameConstraints, outside, violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -52,6 +53,7 @@ class Plan:
     extensions: tuple[x509.Extension[x509.ExtensionType], ...]
     certificate_type: CertType
     issuer: Issuer | None
+    name_constraints: NameConstraints | None = None
 
     @property
     def common_name(self) -> str | None:
@@ -95,7 +97,7 @@ def plan(
     return Plan(
         profile=profile,
         serial_number=SerialWithEncoding.generate(name, kind) if serial_number is None else serial_number,
-        subject=x509.Name([x509.NameAttribute(attribute, value) for attribute, value in case.subject]),
+        subject=case.subject_name,
         names=case.names,
         public_key=request.public_key,
         key_spec=request.key_spec,
@@ -106,6 +108,7 @@ def plan(
         ),
         certificate_type=kind,
         issuer=issuer,
+        name_constraints=request.name_constraints,
     )
 
 
@@ -173,6 +176,10 @@ class _Case:
         return tuple((attribute, value) for attribute, value in self.request.subject if attribute in kept)
 
     @cached_property
+    def subject_name(self) -> x509.Name:
+        return x509.Name([x509.NameAttribute(attribute, value) for attribute, value in self.subject])
+
+    @cached_property
     def common_names(self) -> tuple[str, ...]:
         return tuple(value for attribute, value in self.subject if attribute == NameOID.COMMON_NAME)
 
@@ -204,6 +211,19 @@ class _Case:
         for host in self.hosts:
             names = names.with_host(host)
         return names
+
+    @cached_property
+    def constrained_names(self) -> AlternativeNames:
+        """What name constraints hold for: the SAN, and of a leaf the common names that verifiers take for DNS names."""
+        if self.profile.ca:
+            return self.names
+        names = self.names
+        for host in self.hosts:
+            names = names.with_host(host)
+            # OpenSSL reads a common name with a dot as a DNS name where the SAN has none, be it an address.
+            if not self.names.dns and "." in str(host):
+                names = names.with_host(str(host))
+        return replace(names, dns=tuple(name for name in names.dns if "." in name or name in self.names.dns))
 
     @cached_property
     def lifetime(self) -> timedelta:
@@ -338,6 +358,23 @@ def _check_names(case: _Case) -> None:
             raise Forbidden(message, rule="limits.names", value=name)
 
 
+def _check_name_constraints(case: _Case) -> None:
+    # RFC 5280 §4.2.1.10: in CA certificates alone; every CA above counts, §6.1.4 (g).
+    wanted = case.request.name_constraints
+    if wanted is not None and not case.profile.ca:
+        message = f"name constraints are a CA's, and profile {case.profile.name!r} makes none"
+        raise Forbidden(message, rule="name_constraints", value=None)
+    if case.issuer is None:
+        return
+    above = (case.issuer.certificate, *case.issuer.chain)
+    for kind, name, why in violations(case.constrained_names, case.subject_name, above):
+        message = f"the {kind} name {name!r} would never be believed: {why}"
+        raise Forbidden(message, rule="name_constraints", value=name)
+    for kind, subtree, why in outside(wanted, above) if wanted is not None else ():
+        message = f"the {kind} names of {subtree!r} cannot be permitted: {why}"
+        raise Forbidden(message, rule="name_constraints", value=subtree)
+
+
 def _check_lifetime(case: _Case) -> None:
     lifetime, name = case.lifetime, case.profile.name
     if lifetime < case.profile.min_lifetime:
@@ -435,6 +472,7 @@ _RULES: Final[tuple[tuple[str, Callable[[_Case], None]], ...]] = (
     ("require_san", _check_has_names),
     ("wildcards", _check_wildcards),
     ("names", _check_names),
+    ("name_constraints", _check_name_constraints),
     # The time.
     ("max_lifetime", _check_lifetime),
 )

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory import der
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.key_quality import check_public_key
@@ -46,8 +47,6 @@ _OF_THE_ISSUER: Final = frozenset(
         NO_REV_AVAIL,
     }
 )
-# What cryptography raises for octets it cannot decode; see ``csr``.
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, UserWarning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,7 @@ def renew(source: x509.Certificate, *, issuer: Issuer, validity: Validity) -> x5
         The window ends after the CA.
     """
     _check_ours(source, issuer)
+    _readable(source)
     check_public_key(_public_key(source), field="cert.public_key")
     if source.public_key() != issuer.certificate.public_key():
         _check_window(validity, issuer)
@@ -153,7 +153,7 @@ def _encoded_extensions(source: x509.Certificate) -> Iterator[bytes]:
 def _check_ours(source: x509.Certificate, issuer: Issuer) -> None:
     try:
         source.verify_directly_issued_by(issuer.certificate)
-    except (*_UNREADABLE, InvalidSignature) as error:
+    except (*UNREADABLE, InvalidSignature) as error:
         name = issuer.subject.rfc4514_string()
         message = f"certificate {source.serial_number:x} was not issued by {name!r}, which renews only what it issued"
         raise ValidationCertError(message, field="cert", value=f"{source.serial_number:x}") from error
@@ -174,11 +174,11 @@ def _check_window(validity: Validity, issuer: Issuer) -> None:
 
 def _readable(source: x509.Certificate) -> x509.Extensions:
     try:
-        _, extensions = source.subject, source.extensions
+        _, extensions = source.subject.rfc4514_string(), source.extensions
     except x509.DuplicateExtension as error:
         message = f"the certificate has the extension {error.oid.dotted_string} twice (RFC 5280 §4.2)"
         raise Invalid(message, field="cert.extensions", value=error.oid.dotted_string) from error
-    except (*_UNREADABLE, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise Invalid(f"the certificate holds what cannot be read: {error}", field="cert") from error
     return extensions
 
@@ -186,7 +186,7 @@ def _readable(source: x509.Certificate) -> x509.Extensions:
 def _public_key(source: x509.Certificate) -> object:
     try:
         return source.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         message = f"the certificate's public key is damaged or of a kind not supported: {error}"
         raise Invalid(message, field="cert.public_key") from error
 
@@ -249,7 +249,7 @@ def _findings(preview: x509.Certificate, copy: _Copy, dropped: frozenset[ObjectI
         yield "validity is not the planned one"
     try:
         extensions = preview.extensions
-    except (*_UNREADABLE, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         yield f"an extension cannot be read: {error}"
         return
     if _value(extensions, x509.AuthorityKeyIdentifier) != copy.issuer.authority_key_identifier:

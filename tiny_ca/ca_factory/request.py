@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from tiny_ca.ca_factory.csr import ParsedCSR
 from tiny_ca.ca_factory.key_quality import check_public_key
 from tiny_ca.ca_factory.keys import PublicKey
+from tiny_ca.ca_factory.name_constraints import NameConstraints
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.const import CertType
@@ -26,6 +27,7 @@ class CertificateRequest:
 
     ``subject``: ``(attribute, value)`` pairs in the order asked. ``valid_from`` and ``lifetime``: None leaves them to
     the profile. ``public_key`` None: a key is to be made; such a request can be checked, not planned.
+    ``name_constraints`` are a CA's; a CSR cannot ask for them.
     ``extended_key_usage``: None, or none, takes all that the profile gives. ``unknown_extensions`` are never copied.
     """
 
@@ -39,6 +41,7 @@ class CertificateRequest:
     extended_key_usage: tuple[ObjectIdentifier, ...] | None = None
     requests_ca: bool = False
     path_length: int | None = None
+    name_constraints: NameConstraints | None = None
     unknown_extensions: tuple[ObjectIdentifier, ...] = ()
 
     @classmethod
@@ -79,7 +82,7 @@ class CertificateRequest:
         spec = check_public_key(certificate.public_key(), field="certificate.public_key")
         extensions = {type(extension.value): extension.value for extension in certificate.extensions}
         names, purposes = extensions.get(x509.SubjectAlternativeName), extensions.get(x509.ExtendedKeyUsage)
-        constraints = extensions.get(x509.BasicConstraints)
+        constraints, subtrees = extensions.get(x509.BasicConstraints), extensions.get(x509.NameConstraints)
         subject = ((attribute.oid, attribute.value) for attribute in certificate.subject)
         return cls(
             subject=checked_subject(subject, field="certificate.subject"),
@@ -92,6 +95,10 @@ class CertificateRequest:
             certificate_type=kind,
             extended_key_usage=tuple(purposes) if isinstance(purposes, x509.ExtendedKeyUsage) else None,
             requests_ca=isinstance(constraints, x509.BasicConstraints) and constraints.ca,
+            # Left out, a CA would get out of its constraints by a renewal.
+            name_constraints=NameConstraints.from_extension(subtrees, field="certificate.name_constraints")
+            if isinstance(subtrees, x509.NameConstraints)
+            else None,
             unknown_extensions=tuple(
                 extension.oid
                 for extension in certificate.extensions

@@ -8,6 +8,7 @@ Like the rest of the core, nothing here awaits anything but ``self._run`` and it
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from logging import Logger
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.const import Succession
 from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.queries import valid_with_key
 from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import FileAlreadyExists, RegistryUnavailable
 from tiny_ca.managers.effects import Run
@@ -151,7 +153,7 @@ class Keeping:
         await self._finish_folder(unfinished)
         # A CA's key stays: there may be a CRL to sign yet.
         old = heir.old if heir.ends_old and made.key_type is not CertType.CA else None
-        if old is not None and old.uuid not in {None, uuid}:
+        if old is not None and old.uuid not in {None, uuid} and not await self._shares_key(database, old):
             await self._delete_files(old, place.cert_path)
         return paths
 
@@ -205,6 +207,14 @@ class Keeping:
         storage: Any = self._storage
         answer: bool = await self._run(storage.has_certificate_folder, uuid_str=uuid, cert_path=cert_path)
         return answer
+
+    async def _shares_key(self, database: BaseDB, old: CertificateRecord) -> bool:
+        """Tell whether another valid certificate has the old one's key: its renewal, or what it renewed."""
+        if not offers(database, "read") or not is_ours(database.get_by_serial):
+            return False
+        registry: Any = database
+        others = await self._run(registry.read, valid_with_key, old, now=datetime.now(UTC))
+        return bool(others)
 
     async def _delete_files(self, record: CertificateRecord, cert_path: str | Path | None) -> bool:
         """Delete a certificate's folder, wherever it is; False where it could not be deleted."""

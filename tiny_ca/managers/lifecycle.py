@@ -203,7 +203,7 @@ class Lifecycle(Repairing):
             message = f"certificate {serial:x} is a CA's, which no end-entity certificate replaces"
             raise ValidationCertError(message, field="serial", value=f"{serial:x}")
         if config.common_name != old.common_name:
-            await self._heir(database, config.common_name, config.serial_type, is_overwrite=False)
+            await self._check_free(database, config.common_name)
         place = await self._place(None, None, is_overwrite=False)
         cert, key, csr = await self._run(factory.issue_certificate, **_arguments(config))
         made = Made(cert, (key, csr), file_name, config.serial_type)
@@ -234,9 +234,18 @@ class Lifecycle(Repairing):
         private_key: PrivateKey,
         password: bytes | None = None,
         name: str | None = None,
+        *,
+        compatibility: bool = False,
     ) -> bytes:
         """DER of a PKCS #12 file with certificate, key and chain; as ``CertificateFactory.export_pkcs12``."""
-        return await self._run(self._needed_factory().export_pkcs12, cert, private_key, password=password, name=name)
+        return await self._run(
+            self._needed_factory().export_pkcs12,
+            cert,
+            private_key,
+            password=password,
+            name=name,
+            compatibility=compatibility,
+        )
 
     async def inspect_certificate(self, cert: x509.Certificate) -> CertificateDetails:
         """Read a certificate of any issuer into plain values; as ``CertificateFactory.inspect_certificate``."""
@@ -355,6 +364,12 @@ class Lifecycle(Repairing):
             message = f"certificate {serial:x} is revoked; issue a new one instead"
             raise ValidationCertError(message, field="serial", value=f"{serial:x}")
         return record
+
+    async def _check_free(self, database: BaseDB, common_name: str) -> None:
+        holder = await self._run(database.get_by_name, common_name=common_name)
+        if holder is not None:
+            serial = int(holder.serial_number)
+            raise NotUniqueCertOwner(f"certificate {serial:x} is valid and named {common_name!r}; revoke it first")
 
     async def _heir(self, database: BaseDB, common_name: str, key_type: CertType, *, is_overwrite: bool) -> Heir:
         """Tell what a new certificate of that name would do to the valid one that has it.

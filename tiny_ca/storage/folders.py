@@ -69,6 +69,9 @@ def checked_path(value: str | PurePath | None, field: str) -> tuple[str, ...]:
     path = PurePath(value or "")
     if path.is_absolute():
         raise Invalid(f"{field} must be relative to the storage's folder, not {str(path)!r}", field=field, value=value)
+    if ".." in path.parts or "\0" in str(path):
+        message = f"{field} must stay below the storage's folder, without '..' or NUL, not {str(path)!r}"
+        raise Invalid(message, field=field, value=value)
     return tuple(checked_name(part, field) for part in path.parts)
 
 

@@ -333,12 +333,13 @@ class TestSucceeding:
 
     @pytest.mark.parametrize("which", [0, 1])
     def test_rotation_after_renewal(self, manager: Manager, which: int) -> None:
-        """Either of two certificates with one key is rotated; the other one stays."""
-        first, _, _ = manager.call("issue_certificate", client())
+        """Either of two certificates with one key is rotated; the other one stays, and so does the key."""
+        first, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
         pair = (first, manager.call("renew_certificate", first.serial_number))
         manager.call("rotate_certificate", pair[which].serial_number, client())
         assert manager.call("get_certificate_status", pair[which].serial_number) is CertificateStatus.REVOKED
         assert manager.call("get_certificate_status", pair[1 - which].serial_number) is CertificateStatus.VALID
+        assert f"web/{NAME}.key" in manager.files()
 
     def test_rotation_to_another_name(self, manager: Manager) -> None:
         """Another name must be free; if it is not, the old certificate stays as it was."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, key_spec, public_key_der
 from tiny_ca.const import ALLOWED_CERT_EXTENSIONS
 from tiny_ca.exc import ErrorLoadCert, IsNotFile, NotExistCertFile, WrongType
@@ -70,11 +71,17 @@ class CAFileLoader:
         self._ca_cert, *above = _load_certificates(_read(ca_cert_path), ca_cert_path)
         self._ca_chain = _linked(self._ca_cert, above, ca_cert_path)
         self._ca_key = _load_key(_read(ca_key_path), ca_key_path, ca_key_password)
-        if public_key_der(self._ca_key.public_key()) != public_key_der(cast("PublicKey", self._ca_cert.public_key())):
+        try:
+            own_key = public_key_der(cast("PublicKey", self._ca_cert.public_key()))
+            self._base_info = certificate_info(self._ca_cert)
+            name = self._ca_cert.subject.rfc4514_string()
+        except UNREADABLE as error:
+            message = f"the certificate in {ca_cert_path} cannot be read: {error}"
+            raise ErrorLoadCert(message, field="ca_cert_path", value=str(ca_cert_path)) from error
+        if public_key_der(self._ca_key.public_key()) != own_key:
             message = f"the key in {ca_key_path} does not belong to the certificate in {ca_cert_path}"
             raise ErrorLoadCert(message, field="ca_key_path", value=str(ca_key_path))
-        self._base_info = certificate_info(self._ca_cert)
-        self._logger.debug("loaded CA %s", self._ca_cert.subject.rfc4514_string())
+        self._logger.debug("loaded CA %s", name)
 
     @property
     def ca_cert(self) -> x509.Certificate:
@@ -136,7 +143,7 @@ def _read(path: str | Path) -> bytes:
 def _load_certificates(data: bytes, path: str | Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise ErrorLoadCert(
             f"{path} holds no PEM certificate: {error}", field="ca_cert_path", value=str(path)
         ) from error
@@ -149,7 +156,7 @@ def _linked(
     for below, issuer in pairwise((certificate, *above)):
         try:
             below.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        except (*UNREADABLE, InvalidSignature) as error:
             message = (
                 f"in {path} {below.subject.rfc4514_string()!r} is followed by {issuer.subject.rfc4514_string()!r}, "
                 "which did not issue it; put each CA below the one it issued, root last"
@@ -166,7 +173,7 @@ def _load_key(data: bytes, path: str | Path, password: str | bytes | None) -> Pr
     secret = password.encode() if isinstance(password, str) else password
     try:
         key = load_pem_private_key(data, secret or None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         # The library's text may quote what it read; only its kind is told. TypeError: a password and no need, or the
         # other way round.
         if isinstance(error, TypeError):

@@ -14,6 +14,7 @@ from tiny_ca.db.queries.certificates import (
     list_certificates,
     mark_expired,
     page_certificates,
+    valid_with_key,
 )
 from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_by, revoked_rows
 from tiny_ca.db.queries.issuers import insert_issuers, issuer_by_id, list_issuers
@@ -48,4 +49,5 @@ __all__ = [
     "revoked_rows",
     "token_by_hash",
     "unhold",
+    "valid_with_key",
 ]

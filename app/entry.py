@@ -1,0 +1,23 @@
+"""The console script: nothing of the service is imported before it is known to be installed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+__all__ = ["main"]
+
+_NOT_INSTALLED: Final = 2
+_OURS: Final = frozenset({"app", "tiny_ca"})
+
+
+def main() -> None:
+    """``tiny-ca``; where the extra ``service`` is missing, one line that says so and exit code 2."""
+    try:
+        from app.cli import main as run  # noqa: PLC0415  # the library is installed without what this imports
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _OURS:
+            raise  # a defect of ours, which no extra mends
+        sys.stderr.write("tiny-ca: the service is not installed; pip install 'tiny-ca-service[service]'\n")
+        sys.exit(_NOT_INSTALLED)
+    run()
