@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, cast
 
@@ -12,8 +13,11 @@ from fastapi.security import HTTPBearer
 
 from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller
+from app.auth.oidc_grants import NotGranted
+from app.auth.principal import Principal
 from app.jobs import JobRunner
 from app.metrics import Metrics
+from app.rate_limits import RateLimits
 from app.services.audit import AuditTrail
 from app.services.crls import CRLPublisher
 from app.services.examination import Examination
@@ -21,13 +25,14 @@ from app.services.issuers import IssuerStore
 from app.services.lifecycle import LifecycleService
 from app.services.readiness import Readiness
 from app.services.records import Records
+from app.services.reload import Reloader
 from app.services.revocations import Revocations
 from app.services.tokens import Tokens
 from app.settings import Settings
 from tiny_ca.db.entries import IdempotencyClaim
-from tiny_ca.exc import Invalid, Unauthenticated
+from tiny_ca.exc import Invalid, RateLimited, Unauthenticated
 
-__all__ = ["Called", "Creating", "Running", "Service", "creating_caller", "current_caller", "running"]
+__all__ = ["Called", "Creating", "Running", "Service", "creating_caller", "current_caller", "needs", "running"]
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")  # visible ASCII
 
@@ -47,6 +52,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     authenticator: Authenticator
+    rate_limits: RateLimits
     issuers: IssuerStore
     crls: CRLPublisher
     lifecycle: LifecycleService
@@ -57,6 +63,7 @@ class Service:
     audit: AuditTrail
     readiness: Readiness
     jobs: JobRunner
+    reloader: Reloader
 
 
 async def running(request: Request) -> Service:
@@ -71,15 +78,36 @@ async def current_caller(request: Request, _scheme: Annotated[object, Depends(_b
     ------
     Unauthenticated
         Nobody we know.
+    NotGranted
+        Somebody that an identity provider knows, to whom nothing is granted here.
+    RateLimited
+        They, or those at their address whom nobody knows, come too often.
     """
     service = _service(request)
+    peer = request.client.host if request.client else None
+    sent = request.headers.getlist("authorization")
     try:
-        principal = await service.authenticator.authenticate(request.headers.getlist("authorization"))
+        principal = await service.authenticator.authenticate(sent)
     except Unauthenticated:
         service.metrics.unauthenticated.inc()
+        if sent:  # who sends no token is not trying one
+            _within("failed_logins", service, lambda: service.rate_limits.check_failed_login(str(peer)))
         raise
-    peer = request.client.host if request.client else None
+    except NotGranted as error:
+        nobody = Caller(Principal(error.actor, frozenset()), str(request.scope["state"]["request_id"]), peer)
+        _within("requests", service, lambda: service.rate_limits.check_request(nobody.principal.id))
+        await service.audit.refused(nobody, "login", error)
+        raise
+    _within("requests", service, lambda: service.rate_limits.check_request(principal.id))
     return Caller(principal, str(request.scope["state"]["request_id"]), peer)
+
+
+def _within(limit: str, service: Service, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except RateLimited:
+        service.metrics.rate_limited.labels(limit).inc()
+        raise
 
 
 async def creating_caller(
@@ -114,3 +142,12 @@ async def creating_caller(
 Running = Annotated[Service, Depends(running)]
 Called = Annotated[Caller, Depends(current_caller)]
 Creating = Annotated[Caller, Depends(creating_caller)]
+
+
+def needs(permission: Permission, action: str) -> Any:  # noqa: ANN401  # FastAPI's Depends
+    """A dependency that lets pass who has the permission, before anything of the request is read; audited where not."""
+
+    async def check(service: Running, caller: Called) -> None:
+        await service.audit.require(caller, permission, action)
+
+    return Depends(check)

@@ -15,16 +15,11 @@ from app.api.certificates import made, recorded
 from app.api.documentation import PROBLEMS, REVOKE_BODY, body_of
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, SerialNumber, read_serial
-from app.api.schemas import (
-    CertificateAnswer,
-    PKCS12Request,
-    RenewRequest,
-    RevokeRequest,
-    RotateRequest,
-)
+from app.api.requests import PKCS12Request, RenewRequest, RevokeRequest, RotateRequest
+from app.api.schemas import CertificateAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON
 from app.auth.principal import Permission
-from app.dependencies import Called, Creating, Running
+from app.dependencies import Called, Creating, Running, needs
 from app.services.records import load
 from tiny_ca.ca_factory.keys import PrivateKey
 from tiny_ca.ca_factory.pkcs12 import export_pkcs12
@@ -43,7 +38,7 @@ PKCS12: Final = "application/x-pkcs12"
     response_model=CertificateAnswer,
     summary="Revoke; the CRL that says so is published before the answer",
     openapi_extra=REVOKE_BODY,
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.revoke"), *NO_QUERY],
 )
 async def revoke(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """Again with the same reason changes nothing and answers 200. ``keyCompromise`` blocks the key for good."""
@@ -54,7 +49,12 @@ async def revoke(request: Request, serial_number: SerialNumber, service: Running
     return recorded(service, JSON, record)
 
 
-@router.post("/unhold", response_model=CertificateAnswer, summary="Lift a certificateHold", dependencies=NO_QUERY)
+@router.post(
+    "/unhold",
+    response_model=CertificateAnswer,
+    summary="Lift a certificateHold",
+    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.unhold"), *NO_QUERY],
+)
 async def unhold(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The certificate is valid again, and on no CRL, before the answer comes."""
     return recorded(service, JSON, await service.revocations.unhold(caller, read_serial(serial_number)))
@@ -66,7 +66,7 @@ async def unhold(serial_number: SerialNumber, service: Running, caller: Called) 
     response_model=CertificateAnswer,
     summary="The same key and names for a new time; the old certificate stays valid",
     openapi_extra=body_of(RenewRequest, {"lifetime": "24h"}, required=False),
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.renew"), *NO_QUERY],
 )
 async def renew(request: Request, serial_number: SerialNumber, service: Running, caller: Creating) -> Response:
     """409 for a certificate that is revoked or has expired."""
@@ -81,7 +81,7 @@ async def renew(request: Request, serial_number: SerialNumber, service: Running,
     response_model=CertificateAnswer,
     summary="A new key for the same names; the old certificate is revoked as superseded",
     openapi_extra=body_of(RotateRequest, {"key": {"algorithm": "ec", "curve": "P-256"}}, required=False),
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.rotate"), *NO_QUERY],
 )
 async def rotate(request: Request, serial_number: SerialNumber, service: Running, caller: Creating) -> Response:
     """The new key is a CSR's, or made here and returned once."""
@@ -102,13 +102,12 @@ async def rotate(request: Request, serial_number: SerialNumber, service: Running
     responses={200: {"content": {PKCS12: {"schema": {"type": "string", "format": "binary"}}}}},
     summary="The certificate, its chain and your key in one file",
     openapi_extra=body_of(PKCS12Request, {"private_key": "-----BEGIN PRIVATE KEY-----\n…", "password": "…"}),
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.pkcs12"), *NO_QUERY],
 )
 async def pkcs12(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The key must be the certificate's; nothing of it is kept."""
     choose(request.headers.get("accept"), (PKCS12,))
     asked = await json_body(request, PKCS12Request)
-    await service.audit.require(caller, Permission.CERTIFICATES_ISSUE, "certificate.pkcs12")
     record = await service.records.get(caller, read_serial(serial_number))
     key = await asyncio.to_thread(_private_key, asked.private_key.get_secret_value())
     content = await asyncio.to_thread(

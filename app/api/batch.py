@@ -15,17 +15,12 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import field_of_json, json_body, parse_json
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
 from app.api.parameters import NO_QUERY
-from app.api.schemas import (
-    BatchAnswer,
-    BatchRequest,
-    IssueFromConfig,
-    IssueFromCSR,
-    SimulationAnswer,
-    rfc3339,
-)
+from app.api.requests import BatchRequest, IssueFromConfig, IssueFromCSR
+from app.api.schemas import BatchAnswer, SimulationAnswer, rfc3339
 from app.api.views import certificate_body
 from app.auth.caller import Caller
-from app.dependencies import Called, Creating, Running, Service
+from app.auth.principal import Permission
+from app.dependencies import Called, Creating, Running, Service, needs
 from app.problems import problem_body
 from app.services.lifecycle import Made, Wish
 from tiny_ca.ca_factory.csr import parse_csr
@@ -45,7 +40,7 @@ MAX_REQUESTS: Final = 1000
     response_model=BatchAnswer,
     summary="Up to 1,000 requests in one; a refusal of one refuses no other",
     openapi_extra=body_of(BatchRequest, {"requests": [{"common_name": "app.example.org", "lifetime": "24h"}]}),
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_QUERY],
 )
 async def batch(request: Request, service: Running, caller: Creating) -> Response:
     """Each as if it were sent alone; the results are in the order of the requests."""
@@ -61,7 +56,7 @@ async def batch(request: Request, service: Running, caller: Creating) -> Respons
     response_model=SimulationAnswer,
     summary="What each rule would say; nothing is signed",
     openapi_extra=SIMULATE_BODY,
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.simulate"), *NO_QUERY],
 )
 async def simulate(request: Request, service: Running, caller: Called) -> Response:
     """The body of a request for a certificate, as JSON or as a CSR."""

@@ -14,18 +14,11 @@ from app.api.body import field_of_json, is_raw_csr, parse_json
 from app.api.documentation import ISSUE_BODY, PROBLEMS
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, SerialNumber, next_cursor, read_cursor, read_serial
-from app.api.schemas import (
-    CertificateAnswer,
-    CertificatePage,
-    Digits,
-    Instant,
-    IssueFromConfig,
-    IssueFromCSR,
-    StatusAnswer,
-    rfc3339,
-)
+from app.api.requests import IssueFromConfig, IssueFromCSR
+from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer, rfc3339
 from app.api.views import CHAIN, DER, FORMS, JSON, certificate_response, certificate_view, status_of
-from app.dependencies import Called, Creating, Running, Service
+from app.auth.principal import Permission
+from app.dependencies import Called, Creating, Running, Service, needs
 from app.services.lifecycle import Made, Wish
 from app.services.records import load
 from tiny_ca.db.const import CertificateStatus
@@ -85,7 +78,7 @@ class _ListQuery(BaseModel):
     response_model=CertificateAnswer,
     summary="Issue a certificate, from a CSR or from a config",
     openapi_extra=ISSUE_BODY,
-    dependencies=NO_REPEATS,
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_REPEATS],
 )
 async def issue(
     request: Request, service: Running, caller: Creating, query: Annotated[IssueQuery, Query()]
@@ -112,7 +105,12 @@ async def issue(
     return made(service, form, certificate)
 
 
-@router.get("", response_model=CertificatePage, summary="List certificates, newest first", dependencies=NO_REPEATS)
+@router.get(
+    "",
+    response_model=CertificatePage,
+    summary="List certificates, newest first",
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.list"), *NO_REPEATS],
+)
 async def list_certificates(service: Running, caller: Called, query: Annotated[_ListQuery, Query()]) -> Response:
     """One page of what matches; ``next_cursor`` asks for the next, and costs the same however deep."""
     wanted = CertificateFilter(**query.model_dump(exclude={"limit", "cursor"}))
@@ -124,7 +122,12 @@ async def list_certificates(service: Running, caller: Called, query: Annotated[_
     return JSONResponse({"items": items, "next_cursor": next_cursor(page[-1].id) if more else None})
 
 
-@router.get("/{serial_number}", response_model=CertificateAnswer, summary="One certificate", dependencies=NO_QUERY)
+@router.get(
+    "/{serial_number}",
+    response_model=CertificateAnswer,
+    summary="One certificate",
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
+)
 async def get(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The record as JSON, or the certificate as PEM chain or DER, by ``Accept``."""
     form = choose(request.headers.get("accept"), FORMS)
@@ -136,7 +139,7 @@ async def get(request: Request, serial_number: SerialNumber, service: Running, c
     "/{serial_number}/status",
     response_model=StatusAnswer,
     summary="Valid, revoked, expired or unknown",
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
 )
 async def status(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The state by the clock; 200 also for a serial number that nobody knows."""
@@ -151,7 +154,7 @@ async def status(serial_number: SerialNumber, service: Running, caller: Called) 
     response_class=Response,
     responses={200: {"content": {CHAIN: {}}}},
     summary="The chain as PEM, leaf first",
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
 )
 async def chain(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The certificate and the intermediates above it, as a TLS server sends them."""
@@ -163,7 +166,7 @@ async def chain(serial_number: SerialNumber, service: Running, caller: Called) -
     "/{serial_number}",
     status_code=204,
     summary="Delete the record of an expired certificate",
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.CERTIFICATES_DELETE, "certificate.delete"), *NO_QUERY],
 )
 async def delete(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """409 for one that has not expired: it would fall off the CRL."""

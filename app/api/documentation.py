@@ -6,20 +6,20 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from app.api.schemas import (
+from app.api.requests import (
     BatchRequest,
     CosignRequest,
     CRLQuestion,
     IssueFromConfig,
     IssueFromCSR,
     PKCS12Request,
-    Problem,
     Question,
     RenewRequest,
     RevokeRequest,
     RotateRequest,
     TokenRequest,
 )
+from app.api.schemas import Problem
 
 __all__ = ["ISSUE_BODY", "PROBLEMS", "REVOKE_BODY", "SCHEMAS", "SIMULATE_BODY", "body_of", "raw_or"]
 

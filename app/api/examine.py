@@ -9,23 +9,16 @@ from cryptography import x509
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.body import json_body, parse_json
+from app.api.body import parse_json
 from app.api.certificates import IssueQuery, made
 from app.api.documentation import PROBLEMS, raw_or
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS
-from app.api.schemas import (
-    CertificateAnswer,
-    CosignRequest,
-    CRLQuestion,
-    CRLVerdict,
-    InspectionAnswer,
-    Question,
-    VerificationAnswer,
-    rfc3339,
-)
+from app.api.requests import CosignRequest, CRLQuestion, Question
+from app.api.schemas import CertificateAnswer, CRLVerdict, InspectionAnswer, VerificationAnswer, rfc3339
 from app.api.views import CHAIN, DER, FORMS, JSON
-from app.dependencies import Called, Creating, Running
+from app.auth.principal import Permission
+from app.dependencies import Called, Creating, Running, needs
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.exc import Malformed
@@ -89,7 +82,7 @@ async def verify_crl(request: Request, service: Running, _caller: Called) -> Res
     response_model=CertificateAnswer,
     summary="A certificate of ours for what another CA's holds",
     openapi_extra=raw_or(CosignRequest, "certificate"),
-    dependencies=NO_REPEATS,
+    dependencies=[needs(Permission.CERTIFICATES_COSIGN, "certificate.cosign"), *NO_REPEATS],
 )
 async def cosign(
     request: Request, service: Running, caller: Creating, query: Annotated[IssueQuery, Query()]
@@ -100,7 +93,7 @@ async def cosign(
         form = choose(accept, (CHAIN, DER, JSON))
         return made(service, form, await service.lifecycle.cosign(caller, _read(body), query.wish()))
     form = choose(accept, FORMS)
-    asked = await json_body(request, CosignRequest)
+    asked = parse_json(body, CosignRequest)
     return made(service, form, await service.lifecycle.cosign(caller, _read(asked.certificate.encode()), asked.wish()))
 
 

@@ -13,7 +13,7 @@ from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, next_cursor, read_cu
 from app.api.schemas import AuditPage, Digits, Instant, JobAnswer, JobList, ProfileList, rfc3339
 from app.api.views import profile_view
 from app.auth.principal import Permission
-from app.dependencies import Called, Running
+from app.dependencies import Called, Running, needs
 from app.jobs import JobState
 from tiny_ca.db.entries import AuditFilter
 from tiny_ca.db.models import AuditRecord
@@ -39,10 +39,14 @@ class _AuditQuery(BaseModel):
     cursor: Annotated[str | None, Field(max_length=64)] = None
 
 
-@router.get("/profiles", response_model=ProfileList, summary="What each profile allows", dependencies=NO_QUERY)
+@router.get(
+    "/profiles",
+    response_model=ProfileList,
+    summary="What each profile allows",
+    dependencies=[needs(Permission.PROFILES_READ, "profile.list"), *NO_QUERY],
+)
 async def profiles(service: Running, caller: Called) -> Response:
     """As the profiles file writes it; those that the caller may not use are not among them."""
-    await service.audit.require(caller, Permission.PROFILES_READ, "profile.list")
     allowed = caller.principal.limits.profiles
     items = [
         profile_view(profile)
@@ -52,7 +56,12 @@ async def profiles(service: Running, caller: Called) -> Response:
     return JSONResponse({"items": items})
 
 
-@router.get("/audit", response_model=AuditPage, summary="Who did what, newest first", dependencies=NO_REPEATS)
+@router.get(
+    "/audit",
+    response_model=AuditPage,
+    summary="Who did what, newest first",
+    dependencies=[needs(Permission.AUDIT_READ, "audit.read"), *NO_REPEATS],
+)
 async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, Query()]) -> Response:
     """One row an act and one a refusal."""
     fields = query.model_dump(exclude={"limit", "cursor"})
@@ -68,17 +77,25 @@ async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, 
     )
 
 
-@router.get("/jobs", response_model=JobList, summary="The jobs and how they ran", dependencies=NO_QUERY)
-async def jobs(service: Running, caller: Called) -> Response:
+@router.get(
+    "/jobs",
+    response_model=JobList,
+    summary="The jobs and how they ran",
+    dependencies=[needs(Permission.JOBS_READ, "job.list"), *NO_QUERY],
+)
+async def jobs(service: Running) -> Response:
     """Of the process that answers."""
-    await service.audit.require(caller, Permission.JOBS_READ, "job.list")
     return JSONResponse({"items": [_job(name, state) for name, state in service.jobs.states.items()]})
 
 
-@router.post("/jobs/{name}/run", response_model=JobAnswer, summary="Run a job now", dependencies=NO_QUERY)
+@router.post(
+    "/jobs/{name}/run",
+    response_model=JobAnswer,
+    summary="Run a job now",
+    dependencies=[needs(Permission.JOBS_RUN, "job.run"), *NO_QUERY],
+)
 async def run(name: str, service: Running, caller: Called) -> Response:
     """Answers once it has run, well or not."""
-    await service.audit.require(caller, Permission.JOBS_RUN, "job.run")
     state = await service.jobs.run_now(name)
     await service.audit.note(caller, "job.run", job=name, error=state.last_error)
     return JSONResponse(_job(name, state))

@@ -11,11 +11,12 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import json_body
 from app.api.documentation import PROBLEMS, body_of
 from app.api.parameters import NO_QUERY
-from app.api.schemas import NewTokenAnswer, TokenList, TokenRequest, rfc3339
+from app.api.requests import TokenRequest
+from app.api.schemas import NewTokenAnswer, TokenList, rfc3339
 from app.auth.grants import Grant
 from app.auth.principal import Permission
 from app.auth.tokens import ADMIN_TOKEN_ID
-from app.dependencies import Called, Creating, Running
+from app.dependencies import Called, Creating, Running, needs
 from tiny_ca.db.entries import TokenEntry
 from tiny_ca.db.models import TokenRecord
 from tiny_ca.utils.duration import format_duration
@@ -33,7 +34,12 @@ _EXAMPLE = {
 }
 
 
-@router.get("", response_model=TokenList, summary="The tokens you could have made", dependencies=NO_QUERY)
+@router.get(
+    "",
+    response_model=TokenList,
+    summary="The tokens you could have made",
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.list"), *NO_QUERY],
+)
 async def list_tokens(service: Running, caller: Called) -> Response:
     """Newest first; never the tokens themselves."""
     return JSONResponse({"items": [_view(record) for record in await service.tokens.page(caller)]})
@@ -45,7 +51,7 @@ async def list_tokens(service: Running, caller: Called) -> Response:
     response_model=NewTokenAnswer,
     summary="Make a token; it is shown here and never again",
     openapi_extra=body_of(TokenRequest, _EXAMPLE),
-    dependencies=NO_QUERY,
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.create"), *NO_QUERY],
 )
 async def create(request: Request, service: Running, caller: Creating) -> Response:
     """No token grants more than its maker has, nor outlives them."""
@@ -55,7 +61,12 @@ async def create(request: Request, service: Running, caller: Creating) -> Respon
     return JSONResponse(_view(new.entry) | {"token": new.token}, 201, headers)
 
 
-@router.delete("/{token_id}", status_code=204, summary="Delete a token", dependencies=NO_QUERY)
+@router.delete(
+    "/{token_id}",
+    status_code=204,
+    summary="Delete a token",
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.delete"), *NO_QUERY],
+)
 async def delete(token_id: str, service: Running, caller: Called) -> Response:
     """It opens nothing any more; what it issued stays."""
     await service.tokens.delete(caller, token_id)

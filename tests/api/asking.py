@@ -16,12 +16,17 @@ from cryptography.x509.oid import NameOID
 
 from tests.vectors import make_keys
 
-__all__ = ["EC_KEY", "RSA_KEY", "Key", "csr", "fresh_name", "weak_csr"]
+__all__ = ["EC_KEY", "RSA_KEY", "Key", "csr", "fresh_key", "fresh_name", "weak_csr"]
 
 Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+def fresh_key() -> ec.EllipticCurvePrivateKey:
+    """A key that no other test has: one that is revoked as compromised is blocked for all."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def fresh_name(suffix: str = "example.org") -> str:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tests.api.answers import certificate_of, issued, problem
-from tests.api.asking import EC_KEY, RSA_KEY, Key, csr
+from tests.api.asking import EC_KEY, RSA_KEY, Key, csr, fresh_key
 from tests.api.profile import CI, CLIENT, INTERMEDIATE, PEER, SERVER, Expected, assert_profile
 from tests.pkilint_check import certificate_findings, crl_findings
 from tests.running import CERTIFICATES, RunningService, openssl
@@ -153,7 +153,7 @@ def test_the_crls(
 ) -> None:
     """No error of pkilint in the CRL of either CA, with revocations of every reason in it."""
     for reason in ("unspecified", "keyCompromise", "certificateHold", "superseded"):
-        body = issued(api.post(CERTIFICATES, content=csr(), headers=JSON))
+        body = issued(api.post(CERTIFICATES, content=csr(key=fresh_key()), headers=JSON))
         api.post(f"{CERTIFICATES}/{body['serial_number']}/revoke", json={"reason": reason}).raise_for_status()
     for authority in authorities:
         crl = x509.load_der_x509_crl(anybody.get(f"/issuers/{_issuer_id(authority)}/crl.der").content)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from tests.api.answers import issued, problem
-from tests.api.asking import csr
+from tests.api.asking import csr, fresh_key
 from tests.running import CERTIFICATES, openssl
 
 JSON = {"Accept": "application/json"}
@@ -30,7 +30,7 @@ REASONS = {
 
 
 def _issue(api: httpx.Client) -> str:
-    return str(issued(api.post(CERTIFICATES, content=csr(), headers=JSON))["serial_number"])
+    return str(issued(api.post(CERTIFICATES, content=csr(key=fresh_key()), headers=JSON))["serial_number"])
 
 
 def _revoke(api: httpx.Client, serial: str, reason: str | None = None) -> httpx.Response:
@@ -171,7 +171,7 @@ def test_a_root(api: httpx.Client, anybody: httpx.Client) -> None:
 def test_openssl_believes_it(api: httpx.Client, anybody: httpx.Client, tmp_path: Path) -> None:
     """``openssl verify -crl_check`` takes a certificate before, and refuses it after, with the CRL just fetched."""
     (tmp_path / "ca.pem").write_bytes(anybody.get("/ca.pem").content)
-    body = issued(api.post(CERTIFICATES, content=csr(), headers=JSON))
+    body = issued(api.post(CERTIFICATES, content=csr(key=fresh_key()), headers=JSON))
     (tmp_path / "app.pem").write_text(body["certificate"])
     said = []
     for _ in range(2):
