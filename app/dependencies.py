@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller
 from app.auth.oidc_grants import NotGranted
-from app.auth.principal import Principal
+from app.auth.principal import Permission, Principal
 from app.jobs import JobRunner
 from app.metrics import Metrics
 from app.rate_limits import RateLimits
