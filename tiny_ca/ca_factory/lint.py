@@ -349,11 +349,7 @@ def _name_constraints(case: _Case) -> Iterator[str]:
         yield "nameConstraints is not the planned one"
     if case.plan.issuer is None:
         return
-    extension = case.value(x509.SubjectAlternativeName)
-    try:
-        names = AlternativeNames.from_extension(extension, field="san") if extension else AlternativeNames()
-    except Invalid:
-        return  # a finding of ``_names``
+    names = case.value(x509.SubjectAlternativeName) or ()
     above = (case.plan.issuer.certificate, *case.plan.issuer.chain)
     for kind, name, why in violations(names, case.certificate.subject, above):
         yield f"the {kind} name {name!r} breaks name constraints: {why} (RFC 5280 §4.2.1.10)"

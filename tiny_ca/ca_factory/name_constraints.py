@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, dns_name, email_address
+from tiny_ca.ca_factory.names import MAX_NAMES, dns_name, email_address
 from tiny_ca.exc import Invalid, TooLarge
 
-__all__ = ["NameConstraints", "Subtrees", "name_constraints_of", "outside", "violations"]
+__all__ = ["NameConstraints", "Subtrees", "described", "name_constraints_of", "outside", "violations"]
 
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _T = TypeVar("_T")
@@ -104,7 +104,8 @@ class NameConstraints:
             A subtree is of a kind that is not signed here (directoryName, otherName …), or no subtree.
         """
         return cls(
-            permitted=_subtrees(extension.permitted_subtrees, field), excluded=_subtrees(extension.excluded_subtrees, field)
+            permitted=_subtrees(extension.permitted_subtrees, field),
+            excluded=_subtrees(extension.excluded_subtrees, field),
         )
 
     def to_extension(self) -> x509.NameConstraints:
@@ -123,11 +124,19 @@ def name_constraints_of(certificate: x509.Certificate) -> x509.NameConstraints |
         return None
 
 
+def described(bases: Iterable[x509.GeneralName] | None) -> list[str]:
+    """Each subtree as ``kind:base``, of whatever kind; other CAs know more than are signed here."""
+    return [
+        f"{_KINDS[type(base)]}:{_shown(base)}" if type(base) in _KINDS else f"other:{type(base).__name__}"
+        for base in bases or ()
+    ]
+
+
 def violations(
-    names: AlternativeNames, subject: x509.Name, above: Iterable[x509.Certificate]
+    names: Iterable[x509.GeneralName], subject: x509.Name, above: Iterable[x509.Certificate]
 ) -> Iterator[tuple[str, str, str]]:
     """Each ``(kind, name, why)`` that a CA above forbids. A URI without a DNS host breaks any constraint on URIs."""
-    given: list[x509.GeneralName] = [*names.general_names(), *([x509.DirectoryName(subject)] if subject.rdns else [])]
+    given: list[x509.GeneralName] = [*names, *([x509.DirectoryName(subject)] if subject.rdns else [])]
     for certificate in above:
         constraints = name_constraints_of(certificate)
         if constraints is None:
@@ -135,7 +144,7 @@ def violations(
         authority = certificate.subject.rfc4514_string()
         permitted, excluded = constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
         for name in given:
-            kind = _KINDS[type(name)]
+            kind = _KINDS.get(type(name), type(name).__name__)
             mine = [base for base in permitted if type(base) is type(name)]
             if mine and not any(_covers(base, name) for base in mine):
                 yield kind, _shown(name), f"the CA {authority!r} permits only {', '.join(map(_shown, mine))}"
@@ -152,8 +161,10 @@ def outside(constraints: NameConstraints, above: Iterable[x509.Certificate]) -> 
             mine = [base for base in (known and known.permitted_subtrees) or () if type(base) is type(name)]
             if mine and not any(_covers(base, name) for base in mine):
                 authority = certificate.subject.rfc4514_string()
-                yield _KINDS[type(name)], _shown(name), (
-                    f"the CA {authority!r} is permitted only {', '.join(map(_shown, mine))}"
+                yield (
+                    _KINDS[type(name)],
+                    _shown(name),
+                    (f"the CA {authority!r} is permitted only {', '.join(map(_shown, mine))}"),
                 )
 
 
@@ -184,7 +195,7 @@ def _touches(base: x509.GeneralName, name: x509.GeneralName) -> bool:
         case x509.UniformResourceIdentifier(), x509.UniformResourceIdentifier():
             return _uri_host(name.value) is None or _covers(base, name)
         case _:
-            return _covers(base, name)
+            return type(name) not in _KINDS or _covers(base, name)
 
 
 def _dns_covers(base: str, name: str) -> bool:
@@ -231,7 +242,7 @@ def _folded(rdn: x509.RelativeDistinguishedName) -> frozenset[tuple[str, str]]:
 
 
 def _uri_host(uri: str) -> str | None:
-    """The DNS host of a URI, or of a subtree of URIs; None for an address or none at all (§4.2.1.10: not to be judged)."""
+    """The DNS host of a URI, or of a subtree of URIs; None for an address or none: not to be judged (§4.2.1.10)."""
     if "://" not in uri:
         return uri.lower()
     host = _authority(uri)
@@ -270,6 +281,8 @@ def _dns(value: str, field: str) -> str:
 
 def _network(value: str, field: str) -> IPNetwork:
     try:
+        if "%" in value:
+            raise ValueError("it has a scope, which means something on one machine only")  # noqa: TRY301  # as the others
         return ipaddress.ip_network(value)
     except ValueError as error:
         message = f"{value[:80]!r} is no network such as '10.0.0.0/8': {error}"
@@ -279,14 +292,16 @@ def _network(value: str, field: str) -> IPNetwork:
 def _email(value: str, field: str) -> str:
     local, at, domain = value.rpartition("@")
     if at and not local:
-        message = f"{value[:80]!r}: for every mailbox of a host write {domain[:80]!r}, for all below it '.{domain[:80]}'"
+        message = (
+            f"{value[:80]!r}: write {domain[:80]!r} for every mailbox of a host, '.{domain[:80]}' for all below it"
+        )
         raise Invalid(message, field=field, value=value)
     return email_address(value, field=field) if at else _host(value, field)
 
 
 def _uri(value: str, field: str) -> str:
     if any(char in value for char in ":/@"):
-        message = f"{value[:80]!r}: a URI constraint is a host such as 'example.org', or '.example.org' for all below it"
+        message = f"{value[:80]!r}: a constraint of URIs is a host: 'example.org', or '.example.org' for all below it"
         raise Invalid(message, field=field, value=value)
     return _host(value, field)
 

@@ -21,6 +21,7 @@ from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.name_constraints import NameConstraints, outside, violations
+from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -350,6 +351,9 @@ def _check_names(case: _Case) -> None:
         raise Forbidden(
             f"the {kind} name {name!r} is outside what this caller may have", rule="limits.names", value=name
         )
+    if case.profile.ca and case.limits.names != NamePatterns():
+        message = "this caller is limited in names, and what a CA signs would not be: ask as somebody who is not"
+        raise Forbidden(message, rule="limits.names", value="CA:TRUE")
     if case.limits.names.dns is None:
         return
     for name in case.common_names:  # one that is a host was among the names above
@@ -367,7 +371,7 @@ def _check_name_constraints(case: _Case) -> None:
     if case.issuer is None:
         return
     above = (case.issuer.certificate, *case.issuer.chain)
-    for kind, name, why in violations(case.constrained_names, case.subject_name, above):
+    for kind, name, why in violations(case.constrained_names.general_names(), case.subject_name, above):
         message = f"the {kind} name {name!r} would never be believed: {why}"
         raise Forbidden(message, rule="name_constraints", value=name)
     for kind, subtree, why in outside(wanted, above) if wanted is not None else ():
@@ -396,7 +400,8 @@ def _window(case: _Case) -> tuple[datetime, datetime]:
     now = case.now.astimezone(UTC).replace(microsecond=0)  # RFC 5280 §4.1.2.5 counts whole seconds
     asked = case.request.valid_from
     if asked is None:
-        backdate = min(case.profile.backdate, case.max_lifetime - case.lifetime)
+        # Never negative: `verdicts` asks also when the lifetime is longer than allowed.
+        backdate = max(min(case.profile.backdate, case.max_lifetime - case.lifetime), timedelta(0))
         start, end = _earlier(now, backdate), _later(now, case.lifetime)
     else:
         start = _utc(asked)

@@ -22,6 +22,7 @@ from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.key_quality import check_public_key
+from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.signing import sign_tbs
 from tiny_ca.ca_factory.tbs import encode_extensions, encode_fields, tbs_fields
 from tiny_ca.const import CertType
@@ -86,7 +87,8 @@ def cosign(source: x509.Certificate, *, issuer: Issuer, validity: Validity, allo
     Raises
     ------
     Forbidden
-        It is a CA's and ``allow_ca`` is False, it would speak for this CA, or bear its name; ``rule`` says which.
+        It is a CA's and ``allow_ca`` is False, it would speak for this CA, or bear its name, or name constraints above
+        forbid a name of it; ``rule`` says which.
     Invalid
         Its key is weak or of a kind not taken, or it holds what cannot be read or understood.
     InvalidRangeTimeCertificate
@@ -98,6 +100,7 @@ def cosign(source: x509.Certificate, *, issuer: Issuer, validity: Validity, allo
     _check_critical(extensions)
     check_no_ca_name(((attribute.oid, str(attribute.value)) for attribute in source.subject), issuer)
     _check_named(source, extensions)
+    _check_name_constraints(source, extensions, issuer)
     _check_window(validity, issuer)
     return _signed(source, issuer, validity, dropped=_OF_THE_ISSUER)
 
@@ -227,6 +230,14 @@ def _check_named(source: x509.Certificate, extensions: x509.Extensions) -> None:
     if not any(isinstance(one.value, x509.SubjectAlternativeName) and one.critical for one in extensions):
         message = "the certificate names nobody: its subject is empty, and it has no critical subjectAltName"
         raise Invalid(message, field="cert.subject", value="")
+
+
+def _check_name_constraints(source: x509.Certificate, extensions: x509.Extensions, issuer: Issuer) -> None:
+    # RFC 5280 §4.2.1.10: with one name outside them, the whole certificate is believed by nobody.
+    names = _value(extensions, x509.SubjectAlternativeName) or ()
+    for kind, name, why in violations(names, source.subject, (issuer.certificate, *issuer.chain)):
+        message = f"the {kind} name {name!r} would never be believed: {why}"
+        raise Forbidden(message, rule="name_constraints", value=name)
 
 
 def _lint(preview: x509.Certificate, copy: _Copy, dropped: frozenset[ObjectIdentifier]) -> None:
