@@ -134,7 +134,8 @@ class CRLPublisher:
             The CRL has ended and a new one could not be made: nobody is to trust the old one.
         """
         self._issuers.known(issuer_id)
-        if self._shared:
+        # Also where its key was taken offline: whoever did that left a CRL that lasts.
+        if self._shared or not self._can_sign(issuer_id):
             try:
                 await self._reload(issuer_id)
             except RegistryUnavailable:

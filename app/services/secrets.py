@@ -16,7 +16,15 @@ from pydantic import SecretStr
 from app.auth.token_format import make_token
 from app.settings import MIN_PASSPHRASE_LENGTH, MIN_SECRET_LENGTH, Settings, SettingsError
 
-__all__ = ["ADMIN_TOKEN_FILE", "PASSPHRASE_FILE", "Secret", "admin_token", "key_passphrase", "prepare_data_dir"]
+__all__ = [
+    "ADMIN_TOKEN_FILE",
+    "PASSPHRASE_FILE",
+    "Secret",
+    "admin_token",
+    "key_passphrase",
+    "prepare_data_dir",
+    "replace_admin_token",
+]
 
 PASSPHRASE_FILE: Final = "key-passphrase"  # noqa: S105  # the names of the files
 ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105
@@ -95,6 +103,18 @@ def admin_token(settings: Settings, *, create: bool) -> Secret | None:
     return found
 
 
+def replace_admin_token(settings: Settings) -> Secret:
+    """Make a new admin token in the place of the one in the data folder; its hash is for the caller to keep.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written.
+    """
+    path = settings.data_dir / ADMIN_TOKEN_FILE
+    return Secret(_make(path, "TINY_CA_ADMIN_TOKEN", replace=True), path)
+
+
 def _find(
     setting: str, given: SecretStr | None, given_file: Path | None, default_file: Path, *, create: bool
 ) -> Secret | None:
@@ -115,7 +135,7 @@ def _read(path: Path, setting: str) -> str:
         raise SettingsError(f"{setting}: the secret in {path} cannot be read: {reason}") from error
 
 
-def _make(path: Path, setting: str) -> str:
+def _make(path: Path, setting: str, *, replace: bool = False) -> str:
     """Write a new secret so that the file is whole or absent, and never readable by others, not even for a moment."""
     value = make_token() if path.name == ADMIN_TOKEN_FILE else secrets.token_urlsafe(_ENTROPY)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -125,7 +145,10 @@ def _make(path: Path, setting: str) -> str:
             file.write(value + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # fails where another process was first; then that one's secret holds
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # fails where another process was first; then that one's secret holds
     except FileExistsError:
         return _read(path, setting)
     except OSError as error:

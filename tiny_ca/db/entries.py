@@ -24,6 +24,7 @@ __all__ = [
     "CertificateFilter",
     "IdempotencyClaim",
     "IssuerEntry",
+    "NoticeEntry",
     "RevokedRow",
     "TokenEntry",
     "common_name_of",
@@ -108,7 +109,10 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerEntry:
-    """A CA to be kept; ``private_key_pem`` must be encrypted PKCS#8 already, which is not checked here."""
+    """A CA to be kept; ``private_key_pem`` must be encrypted PKCS#8 already, which is not checked here.
+
+    ``crl_number`` is the last one that it gave out elsewhere, or more.
+    """
 
     id: str
     common_name: str
@@ -119,6 +123,7 @@ class IssuerEntry:
     is_root: bool = False
     enabled: bool = True
     is_default: bool = False
+    crl_number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +159,17 @@ class IdempotencyClaim:
     actor: str
     key: str
     request_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeEntry:
+    """A notice to be sent: of one certificate, for one threshold; ``serial_number`` is decimal."""
+
+    serial_number: str
+    threshold_days: int
+    not_valid_after: datetime
+    body: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ __all__ = [
     "CertificateRecord",
     "IdempotencyKey",
     "IssuerRecord",
+    "NoticeRecord",
+    "NoticeScan",
     "TokenRecord",
     "UTCDateTime",
     "UsedIdentityToken",
@@ -283,3 +285,34 @@ class UsedIdentityToken(Base):
     issuer: Mapped[str] = mapped_column(String, primary_key=True)
     jti: Mapped[str] = mapped_column(String, primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class NoticeRecord(Base):
+    """A notice of a certificate about to expire: in the outbox until it is delivered, kept until the certificate ends.
+
+    ``body`` is what every attempt sends, to the byte. ``next_attempt_at`` is NULL once it is delivered.
+    """
+
+    __tablename__ = "notices"
+
+    serial_number: Mapped[str] = mapped_column(String, primary_key=True)
+    threshold_days: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    not_valid_after: Mapped[datetime] = mapped_column(index=True)
+    body: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(index=True)
+    last_error: Mapped[str | None]
+    delivered_at: Mapped[datetime | None]
+
+    def __repr__(self) -> str:
+        return f"<NoticeRecord {self.serial_number} {self.threshold_days} days>"
+
+
+class NoticeScan(Base):
+    """When certificates were last looked through for notices: what has expired since then was not told of. One row."""
+
+    __tablename__ = "notice_scans"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
