@@ -1,21 +1,27 @@
-"""``tiny-ca``: what an operator types. One line and an exit code for each error; 2 where the settings are wrong."""
+"""``tiny-ca``: what an operator types. One line and an exit code for each error; 2 where the settings are wrong.
+
+The service is imported by the commands that need it: ``tiny-ca --help`` and the client's commands do not.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
-from app.logs import configure_logging
-from app.main import prepare_ca
-from app.server import serve as run_server
-from app.services.secrets import ADMIN_TOKEN_FILE, PASSPHRASE_FILE
-from app.settings import Settings, SettingsError, load_settings
-from tiny_ca.exc import TinyCAError
+from app.cli_root import mount_root
+from app.client.commands import mount
+from app.client.commands.operations import token
+from app.client.errors import one_line
+from app.client.output import Output
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 __all__ = ["main"]
 
@@ -46,11 +52,14 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
     database_url: Annotated[str | None, typer.Option(help="SQLite in the data folder unless set.")] = None,
     public_url: PublicUrl = None,
     profiles_file: Annotated[Path | None, typer.Option(help="Profiles, TOML.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="OIDC issuers …, TOML. [TINY_CA_CONFIG_FILE]")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain for HTTPS, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     behind_proxy: Annotated[bool | None, typer.Option("--behind-proxy", help="A proxy in front does TLS.")] = None,
 ) -> None:
     """Start the service; on a first run, make its CA first."""
+    from app.server import serve as run_server
+
     settings = _settings(
         host=host,
         port=port,
@@ -59,6 +68,7 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
         database_url=database_url,
         public_url=public_url,
         profiles_file=profiles_file,
+        config_file=config_file,
         tls_cert=tls_cert,
         tls_key=tls_key,
         behind_proxy=behind_proxy,
@@ -69,17 +79,48 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
 @cli.command()
 def init(data_dir: DataDir = None, public_url: PublicUrl = None) -> None:
     """Make the database, the CA and the admin token, without serving; again, it changes nothing."""
+    import asyncio
+
+    from app.main import prepare_ca
+
     settings = _settings(data_dir=data_dir, public_url=public_url)
     _guarded(lambda: asyncio.run(prepare_ca(settings)))
     _where(settings)
 
 
+@token.command("rotate-admin")
+def rotate_admin(
+    data_dir: DataDir = None,
+    database_url: Annotated[str | None, typer.Option(help="SQLite in the data folder unless set.")] = None,
+) -> None:
+    """On the service's machine: a new admin token, in its file; the old one ends."""
+    from app.rotation import rotate_admin_token
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    path = _guarded(lambda: rotate_admin_token(settings))
+    Output(as_json=not sys.stdout.isatty()).record({"token_file": str(path)})
+
+
+mount(cli)
+
+
 def main() -> None:
     """The console script."""
-    cli()
+    try:
+        code = cli(standalone_mode=False)
+    except TyperException as error:  # wrong usage; without a message, the help was shown instead
+        if message := error.format_message():
+            _stop(one_line(message), _WRONG_SETTINGS)
+        code = error.exit_code
+    except typer.Abort:
+        code = _FAILED
+    sys.exit(code)
 
 
 def _settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check each of them
+    from app.logs import configure_logging
+    from app.settings import SettingsError, load_settings
+
     try:
         settings = load_settings(**flags)
     except SettingsError as error:
@@ -89,6 +130,9 @@ def _settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings check e
 
 
 def _guarded(run: Callable[[], _T]) -> _T:
+    from app.settings import SettingsError
+    from tiny_ca.exc import TinyCAError
+
     try:
         return run()
     except SettingsError as error:
@@ -106,6 +150,8 @@ def _stop(message: str, code: int) -> typer.Exit:
 
 
 def _where(settings: Settings) -> None:
+    from app.services.secrets import ADMIN_TOKEN_FILE, PASSPHRASE_FILE
+
     folder = settings.data_dir
     shown = "TINY_CA_DATABASE_URL" if settings.database_url else str(folder / "tiny-ca.db")
     _output.print(f"  database         {shown}", markup=False)
@@ -122,6 +168,8 @@ def _where(settings: Settings) -> None:
 
 def _announce(settings: Settings) -> None:
     """The one screen: where things are, and a curl that works when pasted."""
+    from app.services.secrets import ADMIN_TOKEN_FILE
+
     url = settings.effective_public_url
     token = settings.data_dir / ADMIN_TOKEN_FILE
     _output.print(f"\ntiny-ca serves on {url}   (Ctrl-C stops it)\n", markup=False)
@@ -139,3 +187,6 @@ def _announce(settings: Settings) -> None:
             f"    {url}/api/v1/certificates > app.pem\n",
             markup=False,
         )
+
+
+mount_root(cli, settings=_settings, guarded=_guarded)

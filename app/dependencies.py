@@ -19,6 +19,7 @@ from app.jobs import JobRunner
 from app.metrics import Metrics
 from app.rate_limits import RateLimits
 from app.services.audit import AuditTrail
+from app.services.authorities import Authorities
 from app.services.crls import CRLPublisher
 from app.services.examination import Examination
 from app.services.issuers import IssuerStore
@@ -54,6 +55,7 @@ class Service:
     authenticator: Authenticator
     rate_limits: RateLimits
     issuers: IssuerStore
+    authorities: Authorities
     crls: CRLPublisher
     lifecycle: LifecycleService
     records: Records
@@ -114,7 +116,11 @@ async def creating_caller(
     request: Request,
     caller: Annotated[Caller, Depends(current_caller)],
     idempotency_key: Annotated[
-        str | None, Header(description="The same key, caller and request: the same answer, for 24 hours.")
+        str | None,
+        Header(
+            description="The same key, caller and request: the same answer, for 24 hours.",
+            json_schema_extra={"pattern": "^[!-~]{1,255}$"},
+        ),
     ] = None,
 ) -> Caller:
     """Who sent a request that makes something, with the key under which they may send it again.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Final
 
 __all__ = ["main"]
 
 _NOT_INSTALLED: Final = 2
+# Looked for, not imported: ``tiny-ca --help`` must be quick.
+_NEEDED: Final = ("fastapi", "httpx", "pydantic_settings", "typer", "uvicorn")
 _OURS: Final = frozenset({"app", "tiny_ca"})
 
 
 def main() -> None:
     """``tiny-ca``; where the extra ``service`` is missing, one line that says so and exit code 2."""
     try:
+        _look()
         from app.cli import main as run  # noqa: PLC0415  # the library is installed without what this imports
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in _OURS:
@@ -21,3 +25,9 @@ def main() -> None:
         sys.stderr.write("tiny-ca: the service is not installed; pip install 'tiny-ca-service[service]'\n")
         sys.exit(_NOT_INSTALLED)
     run()
+
+
+def _look() -> None:
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)

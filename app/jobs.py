@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.metrics import Metrics
 from app.services.crls import CRLPublisher
+from app.services.notices import Notices
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.queries.idempotency import prune_keys
 from tiny_ca.db.queries.identity_tokens import prune_identity_tokens
@@ -47,9 +48,13 @@ class JobState:
     failures: int = 0
 
 
-def job_table(db: AsyncDBHandler, crls: CRLPublisher, clock: Callable[[], datetime]) -> tuple[Job, ...]:
+def job_table(
+    db: AsyncDBHandler, crls: CRLPublisher, clock: Callable[[], datetime], notices: Notices | None = None
+) -> tuple[Job, ...]:
     """Every job. The next run tries again what failed: the intervals are short, and an idle run costs a query."""
+    telling = () if notices is None else _telling(notices)
     return (
+        *telling,
         Job(
             "mark_expired",
             every_seconds=60,
@@ -69,6 +74,25 @@ def job_table(db: AsyncDBHandler, crls: CRLPublisher, clock: Callable[[], dateti
             every_seconds=600,
             run=lambda: db.write(_forget, clock()),
             why="an idempotency key lives a day, and a used identity token is no danger once it has expired",
+            alarm_after=10,
+        ),
+    )
+
+
+def _telling(notices: Notices) -> tuple[Job, ...]:
+    return (
+        Job(
+            "find_expiring",
+            every_seconds=900,
+            run=notices.find,
+            why="certificates about to expire are told of, by thresholds of days",
+            alarm_after=10,
+        ),
+        Job(
+            "send_notices",
+            every_seconds=30,
+            run=notices.send,
+            why="a notice is sent until the receiver has taken it",
             alarm_after=10,
         ),
     )
@@ -155,4 +179,5 @@ class JobRunner:
         log = _log.info if done else _log.debug
         log("job.done", job=job.name, done=done, milliseconds=milliseconds)
         self._metrics.job_runs.labels(job.name, "success").inc()
+        self._metrics.job_last_success.labels(job.name).set(self._clock().timestamp())
         self.states[job.name] = replace(state, last_run=self._clock(), last_error=None, failures=0)

@@ -47,6 +47,8 @@ def configure_logging(*, form: str, level: str) -> None:
                 "uvicorn.error": {"level": "WARNING"},
                 "apscheduler": {"level": "WARNING"},
                 "alembic": {"level": "WARNING"},
+                "httpx": {"level": "WARNING"},
+                "httpcore": {"level": "WARNING"},
                 # At debug level these would log statements with their values, certificates included.
                 "sqlalchemy": {"level": "WARNING"},
                 "aiosqlite": {"level": "WARNING"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -15,26 +17,38 @@ from sqlalchemy.orm import Session
 
 from app import database
 from app.api import acts, batch, certificates, docs, examine, health, operations, public, tokens
+from app.api import issuers as issuer_routes
 from app.api.documentation import SCHEMAS
+from app.api.issuers import ISSUER_SCHEMAS
 from app.auth.authenticator import Authenticator
+from app.auth.oidc import OIDCAuthenticator
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
+from app.config_file import ConfigFile, load_config_file
 from app.dependencies import Service
 from app.jobs import JobRunner, job_table
+from app.key_blocklist import read_key_blocklist
 from app.metrics import Metrics
 from app.middleware import BodyLimitMiddleware, RequestMiddleware
+from app.peers import PeerMiddleware
 from app.problems import add_problem_handlers
+from app.rate_limits import RateLimits
 from app.services.audit import AuditTrail
+from app.services.authorities import Authorities
 from app.services.crls import CRLPublisher
 from app.services.examination import Examination
 from app.services.issuance import IssuancePipeline
 from app.services.issuers import IssuerStore
 from app.services.lifecycle import LifecycleService
+from app.services.notices import Notices
 from app.services.readiness import Readiness
 from app.services.records import Records
+from app.services.reload import Reloader
 from app.services.revocations import Revocations
 from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
 from app.services.tokens import Tokens
+from app.services.webhook import Webhook
 from app.settings import Settings, SettingsError
+from app.tracing import TracedRequestMiddleware, close_tracing, tracing_from
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.async_db_manager import AsyncDBHandler
@@ -44,7 +58,7 @@ from tiny_ca.db.queries.issuers import list_issuers
 from tiny_ca.db.queries.tokens import put_token, token_by_id
 from tiny_ca.exc import Invalid
 
-__all__ = ["create_app", "open_ca", "prepare_ca", "touch"]
+__all__ = ["create_app", "load_files", "open_ca", "prepare_ca", "touch"]
 
 _log = structlog.get_logger(__name__)
 # In this order: of the paths that match, the first one answers, and "batch" is no serial number.
@@ -54,6 +68,7 @@ _ROUTERS = (
     acts.router,
     examine.router,
     tokens.router,
+    issuer_routes.router,
     operations.router,
     public.router,
     health.router,
@@ -70,13 +85,16 @@ def _now() -> datetime:
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> FastAPI:
     """The application; it opens its CA when it starts and closes it when it stops."""
-    profiles = _load_profiles(settings)
+    profiles, config = load_files(settings)
     metrics = Metrics()
+    tracer_provider = tracing_from(os.environ)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await _start(stack, settings, profiles, metrics, clock)
+            if tracer_provider is not None:
+                stack.push_async_callback(close_tracing, tracer_provider)
+            app.state.service = await _start(stack, settings, config, profiles, metrics, clock)
             yield
 
     app = FastAPI(
@@ -87,6 +105,14 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> F
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "tracing": tracer_provider is not None,
+            "tracer_provider": tracer_provider,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         redirect_slashes=False,  # a redirect would follow the caller's Host
     )
     for router in _ROUTERS:
@@ -94,9 +120,28 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> F
     app.mount(docs.STATIC_PATH, docs.static_files())
     add_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(RequestMiddleware, metrics=metrics)  # the outermost
+    app.add_middleware(RequestMiddleware, metrics=metrics)
+    if config.trusted_proxies:
+        app.add_middleware(PeerMiddleware, trusted=config.trusted_proxies)
+    if tracer_provider is not None:
+        app.add_middleware(TracedRequestMiddleware)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
+
+
+def load_files(settings: Settings) -> tuple[dict[str, Profile], ConfigFile]:
+    """The profiles, and what the settings file says.
+
+    Raises
+    ------
+    SettingsError
+        One cannot be read, or the two, or the settings, do not fit together.
+    """
+    profiles = _load_profiles(settings)
+    config = load_config_file(settings.config_file, profiles=profiles)
+    if config.trusted_proxies and not settings.behind_proxy:
+        raise SettingsError("trusted_proxies: there is no proxy without TINY_CA_BEHIND_PROXY; set it, or take them out")
+    return profiles, config
 
 
 async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
@@ -135,6 +180,7 @@ async def prepare_ca(settings: Settings) -> None:
 async def _start(
     stack: AsyncExitStack,
     settings: Settings,
+    config: ConfigFile,
     profiles: Mapping[str, Profile],
     metrics: Metrics,
     clock: Callable[[], datetime],
@@ -144,14 +190,25 @@ async def _start(
     crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=clock)
     await crls.load()
     stack.push_async_callback(crls.close)
+    issuers.watch()
+    stack.push_async_callback(issuers.close)
     pipeline = IssuancePipeline(
-        db, max_batch=settings.issue_batch, max_waiting=settings.issue_queue, metrics=metrics, clock=clock
+        db,
+        max_batch=settings.issue_batch,
+        max_waiting=settings.issue_queue,
+        metrics=metrics,
+        clock=clock,
+        blocked_keys=_blocked_keys(config),
     )
     pipeline.start()
     stack.push_async_callback(pipeline.close)
     lifecycle = LifecycleService(db, issuers=issuers, crls=crls, pipeline=pipeline, profiles=profiles, clock=clock)
     api_tokens = TokenAuthenticator(db, clock)
-    jobs = JobRunner(job_table(db, crls, clock), metrics=metrics, clock=clock)
+    identity_tokens = OIDCAuthenticator(
+        [issuer.trusted() for issuer in config.oidc], db=db, metrics=metrics, clock=clock
+    )
+    stack.push_async_callback(identity_tokens.close)
+    jobs = JobRunner(job_table(db, crls, clock, _notices(config, db, metrics, clock)), metrics=metrics, clock=clock)
     jobs.start()
     stack.push_async_callback(jobs.stop)
     readiness = Readiness(
@@ -166,8 +223,17 @@ async def _start(
     return Service(
         settings=settings,
         metrics=metrics,
-        authenticator=Authenticator(api_tokens=api_tokens),
+        authenticator=Authenticator(api_tokens=api_tokens, identity_tokens=identity_tokens if config.oidc else None),
+        rate_limits=RateLimits.of(config.rate_limits, time.monotonic),
         issuers=issuers,
+        authorities=Authorities(
+            db,
+            issuers=issuers,
+            crls=crls,
+            profiles=lambda: lifecycle.profiles,
+            clock=clock,
+            blocked_keys=lambda: pipeline.blocked_keys,
+        ),
         crls=crls,
         lifecycle=lifecycle,
         records=Records(db, issuers=issuers, clock=clock),
@@ -177,6 +243,12 @@ async def _start(
         audit=AuditTrail(db, clock),
         readiness=readiness,
         jobs=jobs,
+        reloader=Reloader(
+            profiles=lambda: _reloaded_profiles(settings, config),
+            blocked_keys=lambda: _blocked_keys(config),
+            lifecycle=lifecycle,
+            pipeline=pipeline,
+        ),
     )
 
 
@@ -208,6 +280,35 @@ def _load_profiles(settings: Settings) -> dict[str, Profile]:
         raise SettingsError(f"TINY_CA_PROFILES_FILE: {settings.profiles_file}: {error.message}") from error
 
 
+def _reloaded_profiles(settings: Settings, config: ConfigFile) -> dict[str, Profile]:
+    profiles = _load_profiles(settings)
+    for entry, name in config.unknown_profiles(profiles):
+        raise SettingsError(
+            f"TINY_CA_PROFILES_FILE: {settings.profiles_file}: profile {name!r} is gone, and {entry} names it"
+        )
+    return profiles
+
+
+def _blocked_keys(config: ConfigFile) -> frozenset[str]:
+    try:
+        return read_key_blocklist(config.key_blocklist)
+    except Invalid as error:
+        raise SettingsError(f"TINY_CA_CONFIG_FILE: key_blocklist: {error.message}") from error
+
+
+def _notices(config: ConfigFile, db: AsyncDBHandler, metrics: Metrics, clock: Callable[[], datetime]) -> Notices | None:
+    settings = config.notices
+    if settings is None:
+        return None
+    webhook = Webhook(
+        settings.url,
+        secret=settings.read_secret(),
+        allow_private_addresses=settings.allow_private_addresses,
+        tls=settings.tls_context(),
+    )
+    return Notices(db, webhook=webhook, days=settings.days, metrics=metrics, clock=clock)
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document, and the models of the bodies that the routes read themselves."""
     if app.openapi_schema is None:
@@ -219,7 +320,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in SCHEMAS:
+        for model in (*SCHEMAS, *ISSUER_SCHEMAS):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {})
             schemas[model.__name__] = schema

@@ -17,6 +17,12 @@ class Metrics:
         self.revoked = Counter("tiny_ca_certificates_revoked", "Certificates revoked.", ["reason"], registry=registry)
         self.refused = Counter("tiny_ca_refused", "Requests refused.", ["profile", "rule"], registry=registry)
         self.unauthenticated = Counter("tiny_ca_unauthenticated", "Requests with no or wrong token.", registry=registry)
+        self.rate_limited = Counter(
+            "tiny_ca_rate_limited", "Requests turned away with 429.", ["limit"], registry=registry
+        )
+        self.oidc_key_fetches = Counter(
+            "tiny_ca_oidc_key_fetches", "Fetches of an issuer's keys.", ["issuer", "outcome"], registry=registry
+        )
         self.overloaded = Counter("tiny_ca_overloaded", "Requests turned away with 503.", registry=registry)
         self.repeated = Counter("tiny_ca_repeated", "Requests answered from an idempotency key.", registry=registry)
         self.batch_size = Histogram(
@@ -34,6 +40,17 @@ class Metrics:
         )
         self.issuer_not_after = Gauge(
             "tiny_ca_issuer_not_after_seconds", "When the issuer's certificate ends.", ["issuer_id"], registry=registry
+        )
+        self.job_last_success = Gauge(
+            "tiny_ca_job_last_success_timestamp_seconds", "When a job last ended well.", ["job"], registry=registry
+        )
+        self.notices = Counter("tiny_ca_notices", "Attempts to deliver a notice.", ["outcome"], registry=registry)
+        self.notices_waiting = Gauge(
+            "tiny_ca_notices_waiting", "Notices that have not arrived, as of the last run.", registry=registry
+        )
+        self.crl_age = Gauge("tiny_ca_crl_age_seconds", "Age of the newest CRL.", ["issuer_id"], registry=registry)
+        self.issuer_days_left = Gauge(
+            "tiny_ca_issuer_expiry_days", "Days until the issuer's certificate ends.", ["issuer_id"], registry=registry
         )
         self.job_runs = Counter("tiny_ca_job_runs", "Runs of background jobs.", ["job", "outcome"], registry=registry)
 

@@ -1,4 +1,4 @@
-"""uvicorn as this service runs it: one screen once it listens, and an end within ten seconds that loses nothing."""
+"""uvicorn as this service runs it: it says where it listens, reloads at SIGHUP, and ends within ten seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from app.http_protocol import BoundedHttpProtocol
 from app.lock import only_server
 from app.logs import configure_logging
-from app.main import create_app, prepare_ca
+from app.main import create_app, load_files, prepare_ca
 from app.services.secrets import prepare_data_dir
 from app.settings import Settings, SettingsError
 from app.workers import supervise
@@ -77,7 +77,10 @@ def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
     SettingsError, TinyCAError
         The address cannot be listened on, or the CA not be opened.
     """
+    # From here on a reload waits until somebody can take it: by default the signal would end us.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     _check_tls(asked)
+    load_files(asked)  # a wrong one is told before anything is made, and not by each worker
     with _listen(asked) as listener:
         # Port 0 is whichever was free; what certificates point to must be the real one.
         settings = asked.model_copy(update={"port": listener.getsockname()[1]})
@@ -101,17 +104,34 @@ def _worker(settings: Settings, listener: socket.socket) -> int:
 
 
 def _serve_one(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> int:
-    app = create_app(settings)
-    server = _Server(app, settings, announce)
-
     async def run() -> None:
+        asked = _reloads()  # before the files are read: what changes after that is read again
+        app = create_app(settings)
+        server = _Server(app, settings, announce)
         # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
         async with app.router.lifespan_context(app):
+            reloading = asyncio.create_task(_reload_when(asked, app))
             await server.serve(sockets=[listener])
+            reloading.cancel()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     return 0
+
+
+def _reloads() -> asyncio.Event:
+    """Set by each SIGHUP from now on."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    return asked
+
+
+async def _reload_when(asked: asyncio.Event, app: FastAPI) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        await app.state.service.reloader.reload()
 
 
 def _check_tls(settings: Settings) -> None:

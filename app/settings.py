@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.client.config import TOKEN_VARIABLE, URL_VARIABLE
 from app.net import is_loopback, is_unspecified
 from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
@@ -30,6 +31,8 @@ __all__ = ["MIN_PASSPHRASE_LENGTH", "MIN_SECRET_LENGTH", "Settings", "SettingsEr
 
 _PREFIX: Final = "TINY_CA_"
 _ENV_FILE: Final = ".env"
+# Of the client's commands: known, and ignored.
+_OF_THE_CLIENT: Final = frozenset({URL_VARIABLE, TOKEN_VARIABLE})
 MIN_SECRET_LENGTH: Final = 32
 MIN_PASSPHRASE_LENGTH: Final = 16
 
@@ -69,6 +72,7 @@ class Settings(BaseSettings):
     root_key: Key = KeySpec.ec("P-256")
     issuer_key: Key = KeySpec.ec("P-256")
     profiles_file: Path | None = None
+    config_file: Path | None = None
     crl_lifetime: Lifetime = timedelta(hours=24)
     public_max_age: int = Field(default=60, ge=0, le=86400)
 
@@ -124,6 +128,12 @@ class Settings(BaseSettings):
             raise ValueError(f"a passphrase has at least {MIN_PASSPHRASE_LENGTH} characters")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_clients(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Drop what ``.env`` holds for the client: unlike the environment, that file is read whole."""
+        return {name: value for name, value in values.items() if name.upper() not in _OF_THE_CLIENT}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -178,7 +188,8 @@ def load_settings(**flags: Any) -> Settings:  # noqa: ANN401  # the settings che
 
 def _refuse_unknown(variables: dict[str, str | None]) -> None:
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in known)
+    taken = known | _OF_THE_CLIENT
+    unknown = sorted(name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in taken)
     if unknown:
         raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 

@@ -1,4 +1,4 @@
-"""Several worker processes on one socket: started, started anew when they die, and ended with their parent.
+"""Several worker processes on one socket: started, started anew when they die, told to reload, ended with their parent.
 
 They share nothing but the socket and the database.
 """
@@ -17,7 +17,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from socket import socket
-from types import FrameType
 from typing import Final
 
 import structlog
@@ -30,6 +29,7 @@ _log = structlog.get_logger(__name__)
 # A worker ends by itself within ten seconds of a SIGTERM; one that does not hangs.
 _STOP_SECONDS: Final = 10.0
 _RESTART_SECONDS: Final = 1.0
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _spawn: Final = get_context("spawn")
 
 Work = Callable[[Settings, socket], int]
@@ -46,15 +46,18 @@ class _Worker:
 def supervise(settings: Settings, listener: socket, work: Work) -> int:
     """Run ``work`` in as many processes as the settings say, until SIGINT or SIGTERM; returns the exit code.
 
+    A SIGHUP is passed on to each of them; ``work`` begins with it blocked, and unblocks it when it can take one.
     A worker that ends with an exit code of its own, other than by a signal, could not start: then all end.
     """
-    stop = _Stop()
+    signals = _Signals()
     workers = [_start(settings, listener, work) for _ in range(settings.workers)]
     code = 0
-    while not stop.asked() and not code:
-        wait([*(worker.process.sentinel for worker in workers), stop.wake])
+    while not signals.stop_asked() and not code:
+        if signals.take_reload():
+            _tell(workers, signal.SIGHUP)
+        wait([*(worker.process.sentinel for worker in workers), signals.wake])
         for index, worker in enumerate(workers):
-            if stop.asked() or worker.process.is_alive():
+            if signals.stop_asked() or worker.process.is_alive():
                 continue
             code = max(code, worker.process.exitcode or 0)
             if code == 0:
@@ -65,31 +68,52 @@ def supervise(settings: Settings, listener: socket, work: Work) -> int:
     return code
 
 
-class _Stop:
-    """Set by a signal; ``wake`` is ready to be read then, so that nobody needs to poll."""
+class _Signals:
+    """What signals have asked for; ``wake`` is ready to be read when one has come, so that nobody needs to poll."""
 
     def __init__(self) -> None:
-        self._asked = False
-        self.wake, self._bell = _spawn.Pipe(duplex=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ring)
+        self._stop = self._reload = False
+        self.wake, bell = os.pipe()
+        for end in (self.wake, bell):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)  # full: there is enough to wake up for
+        for number in (*_STOP_SIGNALS, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
-    def asked(self) -> bool:
-        """Whether the signal has come."""
-        return self._asked
+    def stop_asked(self) -> bool:
+        """Whether we are to end."""
+        self._read()
+        return self._stop
 
-    def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._asked:
-            self._asked = True
-            self._bell.send_bytes(b"\0")
+    def take_reload(self) -> bool:
+        """Whether a reload was asked for since this was last called."""
+        self._read()
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            came = set(os.read(self.wake, 4096))
+            self._stop = self._stop or not came.isdisjoint(_STOP_SIGNALS)
+            self._reload = self._reload or signal.SIGHUP in came
 
 
 def _start(settings: Settings, listener: socket, work: Work) -> _Worker:
     theirs, ours = _spawn.Pipe(duplex=False)
     process = _spawn.Process(target=_run, args=(settings, listener, work, theirs), name="tiny-ca-worker")
+    # The mask is inherited: a SIGHUP that comes before the worker can take it waits, where it would end the worker.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Worker(process, ours)
+
+
+def _tell(workers: list[_Worker], number: signal.Signals) -> None:
+    for worker in workers:
+        if worker.process.is_alive() and worker.process.pid is not None:
+            os.kill(worker.process.pid, number)
 
 
 def _end(workers: list[_Worker]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -12,6 +15,7 @@ from app.dependencies import Running
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
+_DAY: Final = timedelta(days=1)
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -39,9 +43,12 @@ async def readyz(service: Running) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus text")
 async def metrics(service: Running) -> Response:
     """Counters and histograms of this process."""
+    now = service.records.now()
     for issuer in service.issuers.signing:
         service.metrics.issuer_not_after.labels(issuer.id).set(issuer.not_valid_after.timestamp())
+        service.metrics.issuer_days_left.labels(issuer.id).set((issuer.not_valid_after - now) / _DAY)
         crl = service.crls.peek(issuer.id)
         if crl is not None:
             service.metrics.crl_this_update.labels(issuer.id).set(crl.this_update.timestamp())
+            service.metrics.crl_age.labels(issuer.id).set((now - crl.this_update).total_seconds())
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

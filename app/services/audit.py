@@ -12,6 +12,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditFilter
 from tiny_ca.db.models import AuditRecord
 from tiny_ca.db.queries.audit import insert_audit, page_audit
+from tiny_ca.exc import Forbidden
 
 __all__ = ["AuditTrail"]
 
@@ -40,6 +41,12 @@ class AuditTrail:
         """
         async with refusals(self._db, caller.audit(action, self._clock())):
             caller.principal.require(permission)
+
+    async def refused(self, caller: Caller, action: str, error: Forbidden) -> None:
+        """Write down what was refused elsewhere."""
+        detail = {"message": error.message}
+        row = caller.audit(action, self._clock(), outcome="refused", rule=error.rule, detail=detail)
+        await self._db.write(insert_audit, [row])
 
     async def note(self, caller: Caller, action: str, **detail: object) -> None:
         """Write down an act that changes nothing in the database itself."""

@@ -9,6 +9,7 @@ refused, or fails, takes no other with it. Nobody gets a certificate before its 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from app.auth.caller import Caller
 from app.metrics import Metrics
 from app.services.idempotency import certificate_outcome
 from tiny_ca.ca_factory.issuer import Issuer
+from tiny_ca.ca_factory.keys import PublicKey, public_key_der
 from tiny_ca.ca_factory.names import host_name
 from tiny_ca.ca_factory.plan import Plan, plan
 from tiny_ca.ca_factory.profiles import Profile
@@ -33,10 +35,11 @@ from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.idempotency import claim_keys
+from tiny_ca.db.queries.issuers import issuer_by_id
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
-__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated"]
+__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated", "key_sha256"]
 
 _CLOSE_SECONDS: Final = 1.0
 
@@ -95,7 +98,10 @@ class Repeated(Exception):
 
 
 class IssuancePipeline:
-    """One worker over a bounded queue. ``max_batch`` 1 gives every certificate its own hop and its own commit."""
+    """One worker over a bounded queue. ``max_batch`` 1 gives every certificate its own hop and its own commit.
+
+    ``blocked_keys``: SHA-256 of SubjectPublicKeyInfo in hex; what is put in its place counts from the next batch on.
+    """
 
     def __init__(
         self,
@@ -105,12 +111,14 @@ class IssuancePipeline:
         max_waiting: int,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        blocked_keys: frozenset[str] = frozenset(),
     ) -> None:
         self._db = db
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._metrics = metrics
         self._clock = clock
+        self.blocked_keys = blocked_keys
         self._queue: deque[tuple[IssuanceOrder, asyncio.Future[Issued]]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -181,7 +189,7 @@ class IssuancePipeline:
         orders = [order for order, _ in batch]
         outcomes: list[_Outcome] = []
         try:
-            outcomes = await asyncio.to_thread(_make_all, orders, self._clock())
+            outcomes = await asyncio.to_thread(_make_all, orders, self._clock(), self.blocked_keys)
             outcomes = await self._keep(outcomes)
         except Exception as error:  # noqa: BLE001  # the worker must outlive any failure; each waiter gets it
             # Who needed no record is told what they would have been told anyway.
@@ -223,15 +231,16 @@ class IssuancePipeline:
             self._metrics.refused.labels(order.profile.name, rule).inc()
 
 
-def _make_all(orders: Sequence[IssuanceOrder], now: datetime) -> list[_Outcome]:
-    return [_make(order, now) for order in orders]
+def _make_all(orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> list[_Outcome]:
+    return [_make(order, now, blocked_keys) for order in orders]
 
 
-def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
+def _make(order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> _Outcome:
     try:
         made = plan(
             order.read(), profile=order.profile, limits=order.caller.principal.limits, issuer=order.issuer, now=now
         )
+        _check_listed(made, blocked_keys)
         certificate = sign_certificate(made)
     except Exception as error:  # noqa: BLE001  # one request's failure is that request's alone
         return _refusal(order, error, now)
@@ -245,6 +254,22 @@ def _make(order: IssuanceOrder, now: datetime) -> _Outcome:
         unique_name=_claim(made) if order.profile.unique_common_name else None,
     )
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
+
+
+def key_sha256(public_key: PublicKey) -> str:
+    """What a key is blocked by: SHA-256 of its SubjectPublicKeyInfo, in hex."""
+    return hashlib.sha256(public_key_der(public_key)).hexdigest()
+
+
+def _check_listed(made: Plan, blocked_keys: frozenset[str]) -> None:
+    """The operator's own list; the registry's is looked at in the transaction that records the certificate."""
+    if not blocked_keys:
+        return
+    key = key_sha256(made.public_key)
+    if key in blocked_keys:
+        raise Forbidden(
+            f"the key {key} is on the service's list of blocked keys: make a new key", rule="key_blocked", value=key
+        )
 
 
 def _claim(made: Plan) -> str | None:
@@ -327,3 +352,7 @@ def _check_issuers(session: Session, issuers: Iterable[Issuer]) -> None:
         above = [certificate.serial_number for certificate in (issuer.certificate, *issuer.chain)]
         if revoked_among(session, above):
             raise Conflict(f"issuer {issuer.id}, or a CA above it, is revoked")
+        record = issuer_by_id(session, issuer.id)
+        if record is not None and (not record.enabled or record.private_key_pem is None):
+            state = "is disabled" if not record.enabled else "has its key offline"
+            raise Conflict(f"issuer {issuer.id} {state}")

@@ -6,7 +6,7 @@ Authorize, then sign through the pipeline, then answer from what is durable. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from app.auth.caller import Caller
 from app.auth.principal import Permission
 from app.services.crls import CRLPublisher
 from app.services.idempotency import Idempotency
-from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated
+from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated, key_sha256
 from app.services.issuers import IssuerStore
 from app.services.keymaker import KeyMaker
 from app.services.records import check_actor, find, load, refusals
@@ -34,6 +34,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
+from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.revocations import locked_certificate, revoke
 from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, NotFound, TinyCAError
 from tiny_ca.models.key_spec import KeySpec
@@ -64,7 +65,11 @@ class Made:
 
 
 class LifecycleService:
-    """One instance for the application; every method may be called many times at once."""
+    """One instance for the application; every method may be called many times at once.
+
+    ``profiles`` may be replaced by others: each method takes what is there when it is called, before it waits for
+    anything, and goes on with that.
+    """
 
     def __init__(
         self,
@@ -98,12 +103,14 @@ class LifecycleService:
         Malformed, Invalid, Forbidden, Conflict, Unavailable
             The CSR is none, is unfit, policy or state says no, or it could not be recorded.
         """
+        profiles = self.profiles
         earlier = await self._earlier(caller)
         if earlier is not None:
             return earlier
         async with self._refusals(caller, "certificate.issue", wish.profile):
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
-            order = self._order(caller, wish, lambda: _request_of(csr, wish), default_profile="server")
+            profile = _profile(profiles, wish.profile or "server")
+            order = self._order(caller, wish, lambda: _request_of(csr, wish), profile)
         return await self._submit(order)
 
     async def issue_from_config(
@@ -116,12 +123,14 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             As for a CSR.
         """
+        profiles = self.profiles
         earlier = await self._earlier(caller)
         if earlier is not None:
             return earlier
         async with self._refusals(caller, "certificate.issue", wish.profile):
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
-            order = self._order(caller, wish, lambda: request, default_profile=default_profile)
+            profile = _profile(profiles, wish.profile or default_profile)
+            order = self._order(caller, wish, lambda: request, profile)
         return await self._with_new_key(order, request)
 
     async def renew(self, caller: Caller, serial_number: int, lifetime: timedelta | None) -> Made:
@@ -156,17 +165,14 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             Its key or a name is unfit, policy or state says no, or it could not be recorded.
         """
+        profiles = self.profiles
         earlier = await self._earlier(caller)
         if earlier is not None:
             return earlier
         async with self._refusals(caller, "certificate.cosign", wish.profile):
             caller.principal.require(Permission.CERTIFICATES_COSIGN)
-            order = self._order(
-                caller,
-                wish,
-                lambda: _copy_of(certificate, wish),
-                default_profile="server",
-            )
+            profile = _profile(profiles, wish.profile or "server")
+            order = self._order(caller, wish, lambda: _copy_of(certificate, wish), profile)
         return await self._submit(replace(order, action="certificate.cosign"))
 
     async def simulate(
@@ -180,10 +186,19 @@ class LifecycleService:
             The request cannot be judged: it is none, or names a profile or issuer that does not exist.
         """
         caller.principal.require(Permission.CERTIFICATES_ISSUE)
-        profile, issuer = self._profile(wish.profile or default_profile), self._issuer(wish.issuer_id)
+        profile, issuer = _profile(self.profiles, wish.profile or default_profile), self._issuer(wish.issuer_id)
         request = read()
         said = verdicts(request, profile=profile, limits=caller.principal.limits, issuer=issuer, now=self._clock())
-        return request, profile, issuer, said
+        return request, profile, issuer, (*said, *await self._key_verdict(request))
+
+    async def _key_verdict(self, request: CertificateRequest) -> tuple[Verdict, ...]:
+        """None for a key that would be made here."""
+        if request.public_key is None:
+            return ()
+        key = key_sha256(request.public_key)
+        blocked = key in self._pipeline.blocked_keys or key in await self._db.read(blocked_among, [key])
+        detail = f"the key {key} is blocked: make a new key" if blocked else None
+        return (Verdict(rule="key_blocked", passed=not blocked, detail=detail),)
 
     async def _succeed(
         self,
@@ -195,6 +210,7 @@ class LifecycleService:
         csr: bytes | None = None,
         key: KeySpec | None = None,
     ) -> Made:
+        profiles = self.profiles
         earlier = await self._earlier(caller)
         if earlier is not None:
             return earlier
@@ -204,11 +220,11 @@ class LifecycleService:
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
             old = await find(self._db, serial_number)
             check_actor(caller.principal, old)
-            self._check_succeedable(old)
+            self._check_succeedable(old, profiles)
             wish = Wish(profile=old.profile, issuer_id=old.issuer_id, lifetime=lifetime)
             copy = CertificateRequest.from_certificate(load(old), lifetime=lifetime, kind=CertType(old.key_type))
             request = replace(copy, requests_ca=False)  # its profile says so
-            order = self._order(caller, wish, lambda: request, default_profile="server")
+            order = self._order(caller, wish, lambda: request, profiles[str(old.profile)])
         order = replace(order, action=action, beside=self._replacing(order, serial_number, audit, rotates=rotates))
         if csr is not None:
             made = await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
@@ -220,12 +236,12 @@ class LifecycleService:
             await self._crls.publish(str(old.issuer_id))
         return made
 
-    def _check_succeedable(self, old: CertificateRecord) -> None:
+    def _check_succeedable(self, old: CertificateRecord, profiles: Container[str]) -> None:
         if old.revocation_date is not None:
             raise Conflict(f"certificate {int(old.serial_number):x} is revoked; issue a new one")
         if old.not_valid_after < self._clock():
             raise Conflict(f"certificate {int(old.serial_number):x} has expired; issue a new one")
-        if old.profile not in self.profiles:
+        if str(old.profile) not in profiles:
             raise Conflict(f"profile {old.profile!r} of certificate {int(old.serial_number):x} is not there any more")
 
     def _replacing(
@@ -235,7 +251,7 @@ class LifecycleService:
 
         def beside(session: Session, entry: CertificateEntry, now: datetime) -> CertificateEntry:
             old = locked_certificate(session, serial_number)
-            self._check_succeedable(old)
+            self._check_succeedable(old, (order.profile.name,))
             claimed, old.unique_name = old.unique_name, None
             session.flush()
             if rotates:
@@ -295,9 +311,8 @@ class LifecycleService:
         return Made(record, load(record), self._issuers.known(str(record.issuer_id)))
 
     def _order(
-        self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], *, default_profile: str
+        self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], profile: Profile
     ) -> IssuanceOrder:
-        profile = self._profile(wish.profile or default_profile)
         if profile.ca:
             caller.principal.require(Permission.ISSUERS_MANAGE)
         return IssuanceOrder(read=read, profile=profile, issuer=self._issuer(wish.issuer_id), caller=caller)
@@ -317,14 +332,15 @@ class LifecycleService:
         except NotFound as error:  # in a request it is a field like any other
             raise Invalid(error.message, field="issuer_id", value=issuer_id) from error
 
-    def _profile(self, name: str) -> Profile:
-        if name not in self.profiles:
-            message = f"there is no profile {name[:80]!r}; there are {', '.join(self.profiles)}"
-            raise Invalid(message, field="profile", value=name[:80])
-        return self.profiles[name]
-
     def _refusals(self, caller: Caller, action: str, profile: str | None) -> AbstractAsyncContextManager[None]:
         return refusals(self._db, caller.audit(action, self._clock(), profile=profile))
+
+
+def _profile(profiles: Mapping[str, Profile], name: str) -> Profile:
+    if name not in profiles:
+        message = f"there is no profile {name[:80]!r}; there are {', '.join(profiles)}"
+        raise Invalid(message, field="profile", value=name[:80])
+    return profiles[name]
 
 
 def _made(issued: Issued) -> Made:

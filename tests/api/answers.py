@@ -20,6 +20,7 @@ _TITLES = {
     409: ("conflict", "Conflict"),
     413: ("too-large", "Request Entity Too Large"),
     422: ("invalid", "Unprocessable Entity"),
+    429: ("rate-limited", "Too Many Requests"),
     503: ("unavailable", "Service Unavailable"),
 }
 # Names of RFC 9110, which newer Pythons know.
@@ -49,7 +50,7 @@ def problem(
     assert ("rule" in body, "value" in body) == (status == 403, status == 403)
     assert body.get("rule") == rule
     assert ("www-authenticate" in response.headers) == (status == 401)
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (status in {429, 503})
     if field is not None:
         assert field in [error["field"] for error in body["errors"]], body["errors"]
     for error in body.get("errors", ()):

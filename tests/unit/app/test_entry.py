@@ -49,6 +49,6 @@ def test_with_the_service() -> None:
 
 def test_a_module_of_ours_is_missing() -> None:
     """A module of this package that is missing is a defect, and shows as one."""
-    done = _run_without("app.server")
+    done = _run_without("app.client")
     assert done.returncode == 1
-    assert "No module named 'app.server'" in done.stderr
+    assert "No module named 'app.client'" in done.stderr
