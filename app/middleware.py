@@ -63,7 +63,7 @@ class RequestMiddleware:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path itself: a caller must not be able to make up labels.
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = getattr(scope.get("route"), "path_format", "unmatched")
         self._metrics.http_seconds.labels(scope["method"] if route != "unmatched" else "-", route, status).observe(
             seconds
         )

@@ -17,7 +17,7 @@ from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, SerialNumber, read_serial
 from app.api.requests import PKCS12Request, RenewRequest, RevokeRequest, RotateRequest
 from app.api.schemas import CertificateAnswer
-from app.api.views import CHAIN, DER, FORMS, JSON
+from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
 from app.services.records import load
@@ -28,7 +28,7 @@ from tiny_ca.models.revocation import reason_from_name
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/certificates/{serial_number}", tags=["certificates"], responses=PROBLEMS)
+router = APIRouter(prefix="/api/v1/certificates/{serial_number:serial}", tags=["certificates"], responses=PROBLEMS)
 
 PKCS12: Final = "application/x-pkcs12"
 
@@ -64,6 +64,7 @@ async def unhold(serial_number: SerialNumber, service: Running, caller: Called) 
     "/renew",
     status_code=201,
     response_model=CertificateAnswer,
+    responses={201: RAW_FORMS},
     summary="The same key and names for a new time; the old certificate stays valid",
     openapi_extra=body_of(RenewRequest, {"lifetime": "24h"}, required=False),
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.renew"), *NO_QUERY],
@@ -79,6 +80,7 @@ async def renew(request: Request, serial_number: SerialNumber, service: Running,
     "/rotate",
     status_code=201,
     response_model=CertificateAnswer,
+    responses={201: RAW_FORMS},
     summary="A new key for the same names; the old certificate is revoked as superseded",
     openapi_extra=body_of(RotateRequest, {"key": {"algorithm": "ec", "curve": "P-256"}}, required=False),
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.rotate"), *NO_QUERY],

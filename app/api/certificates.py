@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import field_of_json, is_raw_csr, parse_json
 from app.api.documentation import ISSUE_BODY, PROBLEMS
 from app.api.negotiation import choose
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, SerialNumber, next_cursor, read_cursor, read_serial
+from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, SerialNumber, next_cursor, read_cursor, read_serial
 from app.api.requests import IssueFromConfig, IssueFromCSR
 from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer, rfc3339
-from app.api.views import CHAIN, DER, FORMS, JSON, certificate_response, certificate_view, status_of
+from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS, certificate_response, certificate_view, status_of
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, Service, needs
 from app.services.lifecycle import Made, Wish
@@ -69,13 +69,14 @@ class _ListQuery(BaseModel):
     expires_after: Instant | None = None
     spki_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
     limit: Annotated[int, Digits, Field(ge=1, le=1000)] = 100
-    cursor: Annotated[str | None, Field(max_length=64)] = None
+    cursor: Cursor = None
 
 
 @router.post(
     "",
     status_code=201,
     response_model=CertificateAnswer,
+    responses={201: RAW_FORMS},
     summary="Issue a certificate, from a CSR or from a config",
     openapi_extra=ISSUE_BODY,
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_REPEATS],
@@ -123,8 +124,9 @@ async def list_certificates(service: Running, caller: Called, query: Annotated[_
 
 
 @router.get(
-    "/{serial_number}",
+    "/{serial_number:serial}",
     response_model=CertificateAnswer,
+    responses={200: RAW_FORMS},
     summary="One certificate",
     dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
 )
@@ -136,7 +138,7 @@ async def get(request: Request, serial_number: SerialNumber, service: Running, c
 
 
 @router.get(
-    "/{serial_number}/status",
+    "/{serial_number:serial}/status",
     response_model=StatusAnswer,
     summary="Valid, revoked, expired or unknown",
     dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
@@ -150,7 +152,7 @@ async def status(serial_number: SerialNumber, service: Running, caller: Called) 
 
 
 @router.get(
-    "/{serial_number}/chain",
+    "/{serial_number:serial}/chain",
     response_class=Response,
     responses={200: {"content": {CHAIN: {}}}},
     summary="The chain as PEM, leaf first",
@@ -163,7 +165,7 @@ async def chain(serial_number: SerialNumber, service: Running, caller: Called) -
 
 
 @router.delete(
-    "/{serial_number}",
+    "/{serial_number:serial}",
     status_code=204,
     summary="Delete the record of an expired certificate",
     dependencies=[needs(Permission.CERTIFICATES_DELETE, "certificate.delete"), *NO_QUERY],

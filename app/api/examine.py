@@ -16,7 +16,7 @@ from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.requests import CosignRequest, CRLQuestion, Question
 from app.api.schemas import CertificateAnswer, CRLVerdict, InspectionAnswer, VerificationAnswer, rfc3339
-from app.api.views import CHAIN, DER, FORMS, JSON
+from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
 from tiny_ca.ca_factory.decoding import UNREADABLE
@@ -80,6 +80,7 @@ async def verify_crl(request: Request, service: Running, _caller: Called) -> Res
     "/cosign",
     status_code=201,
     response_model=CertificateAnswer,
+    responses={201: RAW_FORMS},
     summary="A certificate of ours for what another CA's holds",
     openapi_extra=raw_or(CosignRequest, "certificate"),
     dependencies=[needs(Permission.CERTIFICATES_COSIGN, "certificate.cosign"), *NO_REPEATS],

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.documentation import PROBLEMS
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, next_cursor, read_cursor, read_serial
+from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, next_cursor, read_cursor, read_serial
 from app.api.schemas import AuditPage, Digits, Instant, JobAnswer, JobList, ProfileList, rfc3339
 from app.api.views import profile_view
 from app.auth.principal import Permission
@@ -36,7 +36,7 @@ class _AuditQuery(BaseModel):
     since: Instant | None = None
     until: Instant | None = None
     limit: Annotated[int, Digits, Field(ge=1, le=1000)] = 100
-    cursor: Annotated[str | None, Field(max_length=64)] = None
+    cursor: Cursor = None
 
 
 @router.get(

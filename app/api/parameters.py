@@ -8,10 +8,12 @@ import re
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
+from pydantic import Field
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from tiny_ca.exc import Invalid
 
-__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "SerialNumber", "next_cursor", "read_cursor", "read_serial"]
+__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "Cursor", "SerialNumber", "next_cursor", "read_cursor", "read_serial"]
 
 PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"  # a database may hold no NUL, and no name has control characters
 _SERIAL: Final = re.compile(r"0*[0-9a-f]{1,40}")  # RFC 5280 §4.1.2.2: at most 20 octets
@@ -35,7 +37,32 @@ async def _no_repeats(request: Request) -> None:
 # Coroutines, for FastAPI gives every plain function a thread hop.
 NO_QUERY: Final = [Depends(_no_query)]
 NO_REPEATS: Final = [Depends(_no_repeats)]
-SerialNumber = Annotated[str, Path(description="Hex; colons and upper case are accepted.", max_length=128)]
+
+
+class _SerialNumberInPath(StringConvertor):
+    """Whatever stands in a serial number's place, but ``batch``: that is a path of its own, and GET of it 405."""
+
+    regex = "(?!batch/?$)[^/]+"
+
+
+register_url_convertor("serial", _SerialNumberInPath())
+# What the document says of forms is for those who make requests from it; `read_serial` and `read_cursor` refuse.
+SerialNumber = Annotated[
+    str,
+    Path(
+        description="Hex; colons and upper case are accepted.",
+        max_length=128,
+        json_schema_extra={"pattern": "^[0-9A-Fa-f]{1,2}(:?[0-9A-Fa-f]{2}){0,19}$"},
+    ),
+]
+Cursor = Annotated[
+    str | None,
+    Field(
+        description="`next_cursor` of the page before.",
+        max_length=64,
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]{2,24}$"},
+    ),
+]
 
 
 def read_serial(text: str) -> int:

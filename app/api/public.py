@@ -16,7 +16,7 @@ from app.services.publication import PublicFile
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["public"], responses={404: PROBLEMS[404], 503: PROBLEMS[503]})
+router = APIRouter(tags=["public"], responses={status: PROBLEMS[status] for status in (404, 422, 429, 503)})
 
 
 _REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")

@@ -25,10 +25,12 @@ __all__ = [
     "DER",
     "FORMS",
     "JSON",
+    "RAW_FORMS",
     "certificate_body",
     "certificate_response",
     "certificate_view",
     "profile_view",
+    "public_key_view",
     "status_of",
 ]
 
@@ -36,6 +38,8 @@ JSON: Final = "application/json"
 CHAIN: Final = "application/pem-certificate-chain"
 DER: Final = "application/pkix-cert"
 FORMS: Final = (JSON, CHAIN, DER)
+# The forms beside the model's JSON, as the document tells them.
+RAW_FORMS: Final = {"content": {CHAIN: {"schema": {"type": "string"}}, DER: {"schema": {"type": "string"}}}}
 
 
 # What an entry about to be recorded and a record that was read have in common: every column but the revocation.
@@ -53,7 +57,6 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now
     """The fields of ``CertificateView``."""
     revoked_at = getattr(facts, "revocation_date", None)
     reason = getattr(facts, "revocation_reason", None)
-    spec = key_spec(certificate.public_key())
     return {
         "serial_number": f"{int(facts.serial_number):x}",
         "status": status_of(facts, now).value,
@@ -64,12 +67,7 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now
         "common_name": facts.common_name,
         "san": _names(certificate),
         "key_type": facts.key_type,
-        "public_key": {
-            "algorithm": spec.algorithm if spec else "unknown",
-            "size": spec and spec.size,
-            "curve": spec and spec.curve,
-            "parameter_set": spec and spec.parameter_set,
-        },
+        "public_key": public_key_view(certificate),
         "not_valid_before": rfc3339(facts.not_valid_before),
         "not_valid_after": rfc3339(facts.not_valid_after),
         "fingerprint_sha256": facts.fingerprint_sha256,
@@ -77,6 +75,17 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now
         "revocation_date": rfc3339(revoked_at) if revoked_at else None,
         "revocation_reason": reason_name(reason) if revoked_at and reason is not None else None,
         "certificate": facts.certificate_pem,
+    }
+
+
+def public_key_view(certificate: x509.Certificate) -> dict[str, Any]:
+    """The fields of ``PublicKeyView``."""
+    spec = key_spec(certificate.public_key())
+    return {
+        "algorithm": spec.algorithm if spec else "unknown",
+        "size": spec and spec.size,
+        "curve": spec and spec.curve,
+        "parameter_set": spec and spec.parameter_set,
     }
 
 
