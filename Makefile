@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 ARGS ?=
+# A file's tests share its services: they stay in one process, and each process has a share of the files.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # The first Python on PATH that runs, is 3.11 or newer and can make a venv; PYTHON=… overrides it.
 # Each is run, not only found: a pyenv shim exists also for versions that are not active.
@@ -46,7 +48,7 @@ serve: $(STAMP) ## start the service on http://127.0.0.1:8000 (ARGS="--port 9000
 	@exec $(BIN)/tiny-ca serve $(ARGS)
 
 test: $(STAMP) ## run every test, the count last (ARGS="-k serial")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-all: ## run every test on each of Python 3.11, 3.12 and 3.13 that is found; fails if one does
 	@status=0; ran=; missing=; \

@@ -20,6 +20,8 @@ __all__ = ["CERTIFICATES", "RunningService", "make_csr", "openssl", "tiny_ca"]
 CERTIFICATES = "/api/v1/certificates"
 _START_SECONDS = 30
 _STOP_SECONDS = 15
+# A private key in PEM, a token of ours, and a signed one (RFC 7515 §7.1: its header begins so in base64url).
+_SECRET = re.compile(r"PRIVATE KEY-----|tcat_[0-9A-Za-z]{8}|eyJ[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+\.")
 
 
 class RunningService:
@@ -74,7 +76,7 @@ class RunningService:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve", *port, *self._arguments],
             cwd=self.folder,
-            env={**_inherited(), "TINY_CA_LOG_FORMAT": "json", **self._environment},
+            env={**_inherited(), "TINY_CA_LOG_FORMAT": "json", "TINY_CA_LOG_LEVEL": "debug", **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -126,7 +128,17 @@ class RunningService:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+        self._check_log()
         return code
+
+    def _check_log(self) -> None:
+        """Nothing secret is logged at debug level, whatever a test did to the service."""
+        shown = _SECRET.search(self.log)
+        assert shown is None, f"the log shows a secret: …{self.log[max(0, shown.start() - 200) : shown.end()]}"
+        for name in ("admin-token", "key-passphrase"):
+            file = self.data / name
+            secret = file.read_text().strip() if file.is_file() else ""
+            assert not secret or secret not in self.log, f"the log shows {name}"
 
     def _read(self, stream: Any) -> None:  # noqa: ANN401  # a text stream
         for line in stream:

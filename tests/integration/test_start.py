@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 from cryptography import x509
 
 from tests.running import CERTIFICATES, RunningService, make_csr, openssl, tiny_ca
@@ -210,3 +211,16 @@ def test_workers_share_one_ca(tmp_path: Path) -> None:
                     crl = x509.load_der_x509_crl(client.get("/crl.der").content)
                 assert crl.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "token=tcat_0123456789ab", "Bearer eyJhbGciOiJFUzI1NiJ9.e30.AA"],
+    ids=["key", "token", "identity"],
+)
+def test_every_log_of_the_tests_is_searched(tmp_path: Path, line: str) -> None:
+    """What ``RunningService`` looks for when it stops, it finds."""
+    service = RunningService(tmp_path)
+    service.log = f'{{"event": "x", "value": "{line}"}}'
+    with pytest.raises(AssertionError, match="the log shows a secret"):
+        service._check_log()

@@ -280,7 +280,7 @@ NOW = int(time.time())
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize(
-    "value", ["soon", str(NOW), True, [], {}, -1, 2**40, 10**400, 1e300], ids=lambda value: ascii(value)[:20]
+    "value", ["soon", str(NOW), True, [], {}, -1, 2**40, 10**400, 1e300], ids=lambda value: type(value).__name__
 )
 async def test_a_time_that_is_none(doors: Doors, provider: RunningProvider, name: str, value: Any) -> None:  # noqa: ANN401  # JSON
     """Text, a truth value, before 1970 or past the calendar."""

@@ -144,7 +144,7 @@ class TestKey:
             (KeySpec.ed25519(), {"digital_signature"}),
             (KeySpec.mldsa("ML-DSA-44"), {"digital_signature"}),
         ],
-        ids=str,
+        ids=["RSA", "EC", "Ed25519", "ML-DSA"],
     )
     def test_usages_fit_the_key(self, spec: KeySpec, expected: set[str]) -> None:
         """A key gets the profile's usages that keys of its kind can have."""
