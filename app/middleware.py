@@ -16,11 +16,11 @@ from app.metrics import Metrics
 from app.problems import Timeout, problem_response
 from tiny_ca.exc import TinyCAError, TooLarge
 
-__all__ = ["BodyLimitMiddleware", "RequestMiddleware"]
+__all__ = ["MAX_BODY", "BodyLimitMiddleware", "RequestMiddleware"]
 
 _log = structlog.get_logger(__name__)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_MAX_BODY: Final = 64 * 1024
+MAX_BODY: Final = 64 * 1024
 # A path that takes more, and how much.
 _LARGER: Final = {"/api/v1/certificates/batch": 4 * 1024 * 1024}
 _BODY_SECONDS: Final = 5.0  # less than a stop leaves for what is in flight
@@ -82,7 +82,7 @@ class RequestMiddleware:
 class BodyLimitMiddleware:
     """Bounds a body in bytes and in time, whether its length was announced or not."""
 
-    def __init__(self, app: ASGIApp, limit: int = _MAX_BODY, seconds: float = _BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY, seconds: float = _BODY_SECONDS) -> None:
         self._app = app
         self._limit = limit
         self._seconds = seconds

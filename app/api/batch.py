@@ -21,12 +21,13 @@ from app.api.views import certificate_body
 from app.auth.caller import Caller
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, Service, needs
+from app.middleware import MAX_BODY
 from app.problems import problem_body
 from app.services.lifecycle import Made, Wish
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.plan import planned_window
 from tiny_ca.ca_factory.request import CertificateRequest
-from tiny_ca.exc import TinyCAError
+from tiny_ca.exc import TinyCAError, TooLarge
 
 __all__ = ["router"]
 
@@ -83,6 +84,9 @@ async def simulate(request: Request, service: Running, caller: Called) -> Respon
 
 async def _one(service: Service, caller: Caller, body: bytes) -> dict[str, Any]:
     try:
+        if len(body) > MAX_BODY:
+            message = f"a request of a batch has at most {MAX_BODY} bytes, as one that comes alone"
+            raise TooLarge(message, limit=MAX_BODY, field="body")
         made = await _issue(service, caller, body)
     except TinyCAError as error:
         problem = problem_body(error, caller.request_id)

@@ -110,5 +110,5 @@ def _is_fresh(request: Request, file: PublicFile, etag: str) -> bool:
         return False
     try:
         return parsedate_to_datetime(since) >= file.modified
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False

@@ -48,12 +48,12 @@ from tiny_ca.db.queries.issuers import (
 )
 from tiny_ca.db.queries.revocations import revoke, revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, NotFound
+from tiny_ca.models.revocation import COMPROMISED
 
 __all__ = ["Authorities", "Authority", "CRLWindow"]
 
 _log = structlog.get_logger(__name__)
 _PROFILE: Final = "intermediate"
-_COMPROMISED: Final = frozenset({x509.ReasonFlags.key_compromise, x509.ReasonFlags.ca_compromise})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,7 @@ class Authorities:
         audit = caller.audit("issuer.create", self._clock(), profile=_PROFILE, detail=detail)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
+            _check_all(caller)
             return await self._once(caller, lambda: self._create(caller, request, parent_id, audit))
 
     async def take(self, caller: Caller, read: Callable[[], Material]) -> Authority:
@@ -492,15 +493,30 @@ def _lifetime(profile: Profile, limits: Limits, parent: Issuer, now: datetime) -
 
 
 def _check_within(caller: Caller, identifier: str) -> None:
+    _check_all(caller)
     allowed = caller.principal.limits.issuers
     if allowed is not None and identifier not in allowed:
         message = f"{caller.principal.id} may not use issuer {identifier[:64]}"
         raise Forbidden(message, rule="issuer", value=identifier[:64])
 
 
+def _check_all(caller: Caller) -> None:
+    """A CA is everybody's who has a certificate of it, and so nobody's own."""
+    if caller.principal.own_only:
+        message = f"{caller.principal.id} acts on certificates that they issued themselves, and a CA is nobody's own"
+        raise Forbidden(message, rule="own_only", value=None)
+
+
 def _check_may_import(caller: Caller) -> None:
     """What an imported CA signed, or signs where else its key is, is held to nobody's limits."""
+    _check_all(caller)
     limits = caller.principal.limits
+    if limits.profiles is not None and _PROFILE not in limits.profiles:
+        message = f"{caller.principal.id} may not use profile {_PROFILE!r}, which CAs have"
+        raise Forbidden(message, rule="profile", value=_PROFILE)
+    if limits.max_lifetime is not None:
+        message = f"{caller.principal.id} is limited in lifetime, which an imported CA is not"
+        raise Forbidden(message, rule="limits.max_lifetime", value=None)
     if limits.issuers is not None:
         message = f"{caller.principal.id} is limited to some issuers, and an imported one is none of them"
         raise Forbidden(message, rule="issuer", value=None)
@@ -601,7 +617,7 @@ def _check_not_revoked(session: Session, path: Iterable[x509.Certificate]) -> No
 def _revoke(session: Session, serial: int, reason: x509.ReasonFlags, *, now: datetime, audit: AuditEntry) -> None:
     """One transaction: the revocation with its audit row, and the block of a compromised key."""
     record = revoke(session, serial, reason, now=now, audit=audit)
-    if reason in _COMPROMISED and record.spki_sha256 is not None:
+    if reason in COMPROMISED and record.spki_sha256 is not None:
         block_key(session, record.spki_sha256, record.serial_number, now=now)
 
 

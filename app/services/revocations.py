@@ -18,10 +18,11 @@ from tiny_ca.const import CertType
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.queries.blocked_keys import block_key
+from tiny_ca.db.queries.blocked_keys import block_key, key_is_anothers
 from tiny_ca.db.queries.certificates import delete_expired, valid_with_key
 from tiny_ca.db.queries.revocations import revoke, unhold
 from tiny_ca.exc import Conflict
+from tiny_ca.models.revocation import COMPROMISED
 
 __all__ = ["Revocations"]
 
@@ -117,7 +118,7 @@ class Revocations:
         for record in records:
             audit = self._audit(caller, "certificate.revoke", int(record.serial_number), record, reason=reason.value)
             revoked.append(revoke(session, int(record.serial_number), reason, now=now, audit=audit))
-            if reason is x509.ReasonFlags.key_compromise and record.spki_sha256 is not None:
+            if reason in COMPROMISED and record.spki_sha256 is not None and _may_block(session, caller, record):
                 block_key(session, record.spki_sha256, record.serial_number, now=now)
         return revoked
 
@@ -147,3 +148,11 @@ class Revocations:
             profile=record.profile if record else None,
             detail=detail or None,
         )
+
+
+def _may_block(session: Session, caller: Caller, record: CertificateRecord) -> bool:
+    """Whether the key is this caller's to block: who acts on their own alone shall not take another's key from them.
+
+    Co-signing proves no key: what it copied may hold anybody's.
+    """
+    return not (caller.principal.own_only and key_is_anothers(session, record, caller.principal.id))

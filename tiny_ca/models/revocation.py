@@ -12,7 +12,7 @@ from tiny_ca.exc import Invalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["REASON_CODES", "reason_code", "reason_from_code", "reason_from_name", "reason_name"]
+__all__ = ["COMPROMISED", "REASON_CODES", "reason_code", "reason_from_code", "reason_from_name", "reason_name"]
 
 # RFC 5280 §5.3.1 CRLReason; the value 7 is not used.
 REASON_CODES: Final[Mapping[x509.ReasonFlags, int]] = MappingProxyType(
@@ -29,6 +29,8 @@ REASON_CODES: Final[Mapping[x509.ReasonFlags, int]] = MappingProxyType(
         x509.ReasonFlags.aa_compromise: 10,
     }
 )
+# The key itself is no longer its owner's alone: nobody gets a certificate for it any more.
+COMPROMISED: Final = frozenset({x509.ReasonFlags.key_compromise, x509.ReasonFlags.ca_compromise})
 _BY_CODE: Final = {code: reason for reason, code in REASON_CODES.items()}
 _BY_NAME: Final = {str(reason.value): reason for reason in REASON_CODES}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tiny_ca.db.models import BlockedKey
+from tiny_ca.db.models import AuditRecord, BlockedKey, CertificateRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["block_key", "blocked_among"]
+__all__ = ["block_key", "blocked_among", "key_is_anothers"]
 
 
 def block_key(session: Session, spki_sha256: str, serial_number: str, *, now: datetime) -> None:
@@ -31,3 +31,14 @@ def block_key(session: Session, spki_sha256: str, serial_number: str, *, now: da
 def blocked_among(session: Session, spki_sha256: Collection[str]) -> frozenset[str]:
     """Return which of these keys are blocked."""
     return frozenset(session.scalars(select(BlockedKey.spki_sha256).where(BlockedKey.spki_sha256.in_(spki_sha256))))
+
+
+def key_is_anothers(session: Session, record: CertificateRecord, requester: str) -> bool:
+    """Whether somebody else ever had a certificate for this key, or nobody proved here to have it: it was co-signed."""
+    elsewhere = exists().where(
+        CertificateRecord.spki_sha256 == record.spki_sha256, CertificateRecord.requester.is_distinct_from(requester)
+    )
+    cosigned = exists().where(
+        AuditRecord.serial_number == record.serial_number, AuditRecord.action == "certificate.cosign"
+    )
+    return bool(session.scalar(select(or_(elsewhere, cosigned))))
