@@ -109,6 +109,9 @@ class Keeping:
             return replace(place, uuid=uuid_str, written=uuid_str, in_place=blind)
         if not is_overwrite:
             raise FileAlreadyExists(f"the folder {uuid_str!r} is in use; pass is_overwrite=True to replace it")
+        if offers(self._storage, "check_replaceable"):
+            storage: Any = self._storage
+            await self._run(storage.check_replaceable, uuid_str=uuid_str, cert_path=cert_path)
         return replace(place, uuid=uuid_str)
 
     async def _keep(self, database: BaseDB, place: _Place, made: Made, heir: Heir) -> list[Path]:
@@ -217,21 +220,19 @@ class Keeping:
         return bool(others)
 
     async def _delete_files(self, record: CertificateRecord, cert_path: str | Path | None) -> bool:
-        """Delete a certificate's folder, wherever it is; False where it could not be deleted."""
+        """Delete a certificate's files, wherever they are; False where they could not be deleted."""
         if record.uuid is None:
             return True
-        found: str | Path | None = cert_path
-        if offers(self._storage, "locate_certificate_folder", "has_certificate_folder"):
+        if offers(self._storage, "delete_certificate_files"):
             storage: Any = self._storage
-            if not await self._has_folder(record.uuid, cert_path):
-                found = await self._run(
-                    storage.locate_certificate_folder,
-                    uuid_str=record.uuid,
-                    serial_number=int(record.serial_number),
-                )
-                if found is None:
-                    return True
-        return await self._run(self._storage.delete_certificate_folder, uuid_str=record.uuid, cert_path=found)
+            deleted: bool = await self._run(
+                storage.delete_certificate_files,
+                uuid_str=record.uuid,
+                serial_number=int(record.serial_number),
+                cert_path=cert_path,
+            )
+            return deleted
+        return await self._run(self._storage.delete_certificate_folder, uuid_str=record.uuid, cert_path=cert_path)
 
     async def _delete_folder(self, uuid: str, cert_path: str | Path | None) -> None:
         """Delete a folder that may be gone already, or be elsewhere."""

@@ -61,6 +61,8 @@ class AsyncLocalStorage(BaseStorage):
     delete_certificate_folder = _threaded(LocalStorage.delete_certificate_folder)
     has_certificate_folder = _threaded(LocalStorage.has_certificate_folder)
     locate_certificate_folder = _threaded(LocalStorage.locate_certificate_folder)
+    check_replaceable = _threaded(LocalStorage.check_replaceable)
+    delete_certificate_files = _threaded(LocalStorage.delete_certificate_files)
     replace_certificate_folder = _threaded(LocalStorage.replace_certificate_folder)
     begin_certificate_folder = _threaded(LocalStorage.begin_certificate_folder)
     finish_certificate_folder = _threaded(LocalStorage.finish_certificate_folder)

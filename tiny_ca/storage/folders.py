@@ -19,6 +19,7 @@ from tiny_ca.exc import FileAlreadyExists, Invalid
 
 __all__ = [
     "OPEN_FOLDER",
+    "check_replaceable",
     "checked_name",
     "checked_path",
     "delete_folder",
@@ -139,6 +140,8 @@ def entry_mode(folder: int, name: str) -> int | None:
 
 def replace_folder(folder: int, name: str, by: str) -> None:
     """Put the folder ``by`` in the place of the folder ``name``, if there is one; its content is deleted afterwards."""
+    if entry_mode(folder, name) is not None:
+        check_replaceable(folder, name)
     old = f".{secrets.token_hex(8)}.old"
     with suppress(FileNotFoundError):
         os.rename(name, old, src_dir_fd=folder, dst_dir_fd=folder)
@@ -146,6 +149,25 @@ def replace_folder(folder: int, name: str, by: str) -> None:
     os.fsync(folder)
     with suppress(FileNotFoundError):
         delete_folder(folder, old)
+
+
+def check_replaceable(folder: int, name: str) -> None:
+    """Let a folder pass that holds no other folder.
+
+    Raises
+    ------
+    Invalid
+        It is a link or a file, or holds folders: they belong to others, and would go with it.
+    """
+    below = _open_step(folder, name)
+    try:
+        with os.scandir(below) as entries:
+            inside = next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
+    finally:
+        os.close(below)
+    if inside is not None:
+        message = f"the folder {name!r} holds the folder {inside!r}, which is not its own: it is not replaced"
+        raise Invalid(message, field="uuid_str", value=name)
 
 
 def delete_folder(folder: int, name: str) -> None:

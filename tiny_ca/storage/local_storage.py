@@ -123,6 +123,39 @@ class LocalStorage(BaseStorage):
         """Return the ``cert_path`` of the folder of that name that holds this certificate; None where there is none."""
         return unfinished.locate(self._root, folders.checked_name(uuid_str, "uuid_str"), serial_number)
 
+    def check_replaceable(self, uuid_str: str, cert_path: str | Path | None = None) -> None:
+        """Let pass what may be replaced: a folder with files alone.
+
+        Raises
+        ------
+        Invalid
+            It is a link or a file, or other folders are in it, which hold other certificates.
+        """
+        steps, name = self._place(uuid_str, cert_path)
+        with folders.opened(self._root, steps) as parent:
+            folders.check_replaceable(parent, name)
+
+    def delete_certificate_files(self, uuid_str: str, serial_number: int, cert_path: str | Path | None = None) -> bool:
+        """Delete what belongs to one certificate, and its folder where nothing else is in it.
+
+        The folder is looked for at ``cert_path`` and then everywhere. True also where there is none; False (logged) on
+        an OSError.
+        """
+        steps, name = self._place(uuid_str, cert_path)
+        try:
+            if not unfinished.holds(self._root.joinpath(*steps, name), serial_number):
+                found = self.locate_certificate_folder(uuid_str, serial_number)
+                if found is None:
+                    return True
+                steps = folders.checked_path(found, "cert_path")
+            unfinished.delete_certificate(self._root, steps, name, serial_number)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            self._logger.exception("could not delete the files of certificate %x", serial_number)
+            return False
+        return True
+
     def replace_certificate_folder(self, uuid_str: str, by_uuid: str, cert_path: str | Path | None = None) -> Path:
         """Put the folder ``by_uuid`` in the place of ``uuid_str``; what was there is deleted. Return its path."""
         steps, name = self._place(uuid_str, cert_path)

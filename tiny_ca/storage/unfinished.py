@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from cryptography import x509
@@ -24,7 +24,7 @@ from cryptography import x509
 from tiny_ca.exc import FileAlreadyExists
 from tiny_ca.storage.folders import OPEN_FOLDER, delete_folder, opened
 
-__all__ = ["UnfinishedFolder", "begin", "discard", "finish", "locate", "stale", "sweep"]
+__all__ = ["UnfinishedFolder", "begin", "delete_certificate", "discard", "finish", "holds", "locate", "stale", "sweep"]
 
 _MARK: Final = ".unfinished"
 _OURS: Final = re.compile(r"\.[0-9a-f]{16}\.(tmp|new|old)")
@@ -113,6 +113,27 @@ def locate(root: Path, uuid: str, serial_number: int) -> str | None:
     return None
 
 
+def holds(path: Path, serial_number: int) -> bool:
+    """Tell whether the folder has a certificate with this serial number in it."""
+    return serial_number in _serial_numbers(path)
+
+
+def delete_certificate(root: Path, steps: tuple[str, ...], uuid: str, serial_number: int) -> None:
+    """Delete the files of this certificate, and the folder where nothing of others is in it."""
+    path = root.joinpath(*steps, uuid)
+    with opened(root, steps) as parent, opened(root, (*steps, uuid)) as folder:
+        own = {file.stem for file in path.glob("*.pem") if serial_number in _read_serial_numbers(file)}
+        with os.scandir(folder) as found:
+            entries = [entry.name for entry in found]
+        others = [name for name in entries if PurePath(name).stem not in own and name != _MARK]
+        if not others:
+            delete_folder(parent, uuid)
+            return
+        for name in set(entries) - set(others) - {_MARK}:
+            os.unlink(name, dir_fd=folder)
+        os.fsync(folder)
+
+
 def sweep(root: Path) -> int:
     """Delete what was given a temporary name by somebody who is gone; return how many."""
     swept = 0
@@ -124,12 +145,15 @@ def sweep(root: Path) -> int:
 
 
 def _swept(parent: Path, name: str) -> bool:
+    if (parent / name).is_symlink():  # what it leads to is not ours
+        (parent / name).unlink()
+        return True
     descriptor = os.open(parent / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not _locked(descriptor):
             return False
         with opened(parent, ()) as folder:
-            if name.endswith(".tmp"):
+            if name.endswith(".tmp") or not (parent / name).is_dir():
                 os.unlink(name, dir_fd=folder)
             else:
                 delete_folder(folder, name)
@@ -156,14 +180,18 @@ def _marked(root: Path) -> Iterator[Path]:
 
 
 def _serial_numbers(path: Path) -> tuple[int, ...]:
-    found = []
+    found: list[int] = []
     for file in sorted(path.glob("*.pem")):
-        with file.open("rb") as stream:
-            data = stream.read(_MAX_SIZE)
-        for load in (x509.load_pem_x509_certificate, x509.load_der_x509_certificate):
-            with suppress(ValueError):
-                found.append(load(data).serial_number)
+        found.extend(_read_serial_numbers(file))
     return tuple(found)
+
+
+def _read_serial_numbers(file: Path) -> Iterator[int]:
+    with file.open("rb") as stream:
+        data = stream.read(_MAX_SIZE)
+    for load in (x509.load_pem_x509_certificate, x509.load_der_x509_certificate):
+        with suppress(ValueError):
+            yield load(data).serial_number
 
 
 def _locked(descriptor: int) -> bool:

@@ -660,3 +660,49 @@ def change(manager: Manager, serial: int, **columns: object) -> None:
 
     assert isinstance(manager.eyes, SyncDBHandler)
     manager.eyes.write(unit)
+
+
+class TestOthersFiles:
+    """What is one certificate's to replace or delete, and what stands beside it."""
+
+    def test_deletion_leaves_what_is_below(self, manager: Manager) -> None:
+        """Of two folders of one name each certificate's own goes, and what others keep in it stays."""
+        one, _, _ = manager.call("issue_certificate", client(), cert_path="team", uuid_str="web")
+        two, _, _ = manager.call("issue_certificate", client("two.example.org"), cert_path="web")
+        before = {path for path in manager.files() if "two.example.org" in path}
+        assert manager.call("delete_certificate", one.serial_number) is True
+        assert {path for path in manager.files() if "two.example.org" in path} == before
+        assert not [path for path in manager.files() if path.startswith("team/")]
+        assert manager.call("get_certificate_status", two.serial_number) is CertificateStatus.VALID
+
+    def test_rotation_leaves_what_is_below(self, manager: Manager) -> None:
+        """The old certificate's folder holds another's: its own files go, the other's stay."""
+        one, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        manager.call("issue_certificate", client("two.example.org"), cert_path="web")
+        before = {path for path in manager.files() if "two.example.org" in path}
+        manager.call("rotate_certificate", one.serial_number, client())
+        after = manager.files()
+        assert {path for path in after if "two.example.org" in path} == before
+        assert f"web/{NAME}.key" not in after
+
+    def test_a_folder_with_folders_is_not_replaced(self, manager: Manager) -> None:
+        """``uuid_str`` names where others keep theirs: refused before anything is signed."""
+        manager.call("issue_certificate", client("two.example.org"), cert_path="web")
+        before = manager.files()
+        with pytest.raises(Invalid, match="which is not its own"):
+            manager.call("issue_certificate", client(), uuid_str="web", is_overwrite=True)
+        assert (manager.files(), manager.statuses()) == (before, [])
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_what_is_no_folder_is_not_replaced(self, manager: Manager, tmp_path: Path, kind: str) -> None:
+        """A file, or a link that leads out of the storage: refused before anything is signed."""
+        target = manager.folder / "web"
+        if kind == "file":
+            target.write_text("mine")
+        else:
+            target.symlink_to(tmp_path)
+        with pytest.raises(Invalid):
+            manager.call("issue_certificate", client(), uuid_str="web", is_overwrite=True)
+        assert manager.statuses() == []
+        assert manager.call("repair") == []
+        assert target.is_symlink() == (kind == "link")
