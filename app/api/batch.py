@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from cryptography import x509
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import field_of_json, json_body, parse_json
+from app.api.certificates import IssueQuery
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
-from app.api.parameters import NO_QUERY
+from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.requests import BatchRequest, IssueFromConfig, IssueFromCSR
 from app.api.schemas import BatchAnswer, SimulationAnswer, rfc3339
 from app.api.views import certificate_body
@@ -57,12 +58,14 @@ async def batch(request: Request, service: Running, caller: Creating) -> Respons
     response_model=SimulationAnswer,
     summary="What each rule would say; nothing is signed",
     openapi_extra=SIMULATE_BODY,
-    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.simulate"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.simulate"), *NO_REPEATS],
 )
-async def simulate(request: Request, service: Running, caller: Called) -> Response:
-    """The body of a request for a certificate, as JSON or as a CSR."""
+async def simulate(
+    request: Request, service: Running, caller: Called, query: Annotated[IssueQuery, Query()]
+) -> Response:
+    """The body of a request for a certificate, as JSON or as a CSR; the query goes with the latter."""
     body = await request.body()
-    read, wish, default_profile = _reading(body)
+    read, wish, default_profile = _reading(body, query)
     asked, profile, issuer, said = await service.lifecycle.simulate(caller, read, wish, default_profile=default_profile)
     allowed = all(verdict.passed for verdict in said)
     certificate = None
@@ -114,9 +117,11 @@ def _part(caller: Caller, index: int) -> Caller:
     return replace(caller, claim=replace(caller.claim, key=f"{caller.claim.key} {index}"))
 
 
-def _reading(body: bytes) -> tuple[Callable[[], CertificateRequest], Wish, str]:
+def _reading(body: bytes, query: IssueQuery) -> tuple[Callable[[], CertificateRequest], Wish, str]:
     if body[:1] == b"\x30" or body.lstrip().startswith(b"-----BEGIN"):
-        return (lambda: CertificateRequest.from_csr(parse_csr(body))), Wish(), "server"
+        asked_for = query.wish()
+        return (lambda: _from_csr(body, asked_for)), asked_for, "server"
+    query.check_none()
     if field_of_json(body, "csr"):
         asked = parse_json(body, IssueFromCSR)
         wish = asked.wish()

@@ -45,6 +45,18 @@ class IssueQuery(BaseModel):
     lifetime: Lifetime | None = None
     days_valid: Annotated[int | None, Digits, Field(ge=1, le=3_650_000)] = None
 
+    def check_none(self) -> None:
+        """Beside JSON it has nothing to say.
+
+        Raises
+        ------
+        Invalid
+            It says something.
+        """
+        if self.model_fields_set:
+            name = min(self.model_fields_set)
+            raise Invalid(f"with a JSON body, {name} belongs into the body, not into the query", field=name)
+
     def wish(self) -> Wish:
         """What it asks for."""
         if self.lifetime is not None and self.days_valid is not None:
@@ -91,9 +103,7 @@ async def issue(
     if is_raw_csr(body):
         form = choose(accept, _RAW_FORMS)
         return made(service, form, await lifecycle.issue_from_csr(caller, body, query.wish()))
-    if query.model_fields_set:
-        name = min(query.model_fields_set)
-        raise Invalid(f"with a JSON body, {name} belongs into the body, not into the query", field=name)
+    query.check_none()
     if field_of_json(body, "csr"):
         form = choose(accept, FORMS)
         asked = parse_json(body, IssueFromCSR)

@@ -53,7 +53,7 @@ async def profiles(service: Running, caller: Called) -> Response:
         for profile in service.lifecycle.profiles.values()
         if allowed is None or profile.name in allowed
     ]
-    return JSONResponse({"items": items})
+    return JSONResponse({"items": items, "next_cursor": None})
 
 
 @router.get(
@@ -85,7 +85,8 @@ async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, 
 )
 async def jobs(service: Running) -> Response:
     """Of the process that answers."""
-    return JSONResponse({"items": [_job(name, state) for name, state in service.jobs.states.items()]})
+    items = [_job(name, state) for name, state in service.jobs.states.items()]
+    return JSONResponse({"items": items, "next_cursor": None})
 
 
 @router.post(

@@ -254,6 +254,7 @@ class TokenList(BaseModel):
     """Newest first."""
 
     items: list[TokenView]
+    next_cursor: str | None
 
 
 class AuditRow(BaseModel):
@@ -293,6 +294,7 @@ class JobList(BaseModel):
     """Every job."""
 
     items: list[JobAnswer]
+    next_cursor: str | None
 
 
 class ProfileView(BaseModel):
@@ -327,3 +329,4 @@ class ProfileList(BaseModel):
     """Every profile that the caller may use."""
 
     items: list[ProfileView]
+    next_cursor: str | None

@@ -42,7 +42,7 @@ _EXAMPLE = {
 )
 async def list_tokens(service: Running, caller: Called) -> Response:
     """Newest first; never the tokens themselves."""
-    return JSONResponse({"items": [_view(record) for record in await service.tokens.page(caller)]})
+    return JSONResponse({"items": [_view(record) for record in await service.tokens.page(caller)], "next_cursor": None})
 
 
 @router.post(

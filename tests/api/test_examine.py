@@ -231,3 +231,27 @@ def _verdict(api: httpx.Client, certificate: x509.Certificate) -> dict[str, Any]
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+def test_a_simulated_csr_has_its_query(api: httpx.Client) -> None:
+    """A raw CSR is simulated as it is issued: profile and lifetime in the query, which JSON does without."""
+    path = "/api/v1/simulate"
+    body = api.post(path, content=csr(), params={"profile": "ci", "lifetime": "15m"}).json()
+    assert (body["allowed"], body["certificate"]["profile"]) == (True, "ci")
+    refused = api.post(path, content=csr(), params={"profile": "ci", "lifetime": "48h"}).json()
+    assert (refused["allowed"], refused["certificate"]) == (False, None)
+    problem(api.post(path, json={"common_name": "a.example.org"}, params={"profile": "ci"}), 422, field="profile")
+
+
+@pytest.mark.parametrize("days", [3_649_999, 3_650_000])
+def test_a_simulated_lifetime_of_millennia(api: httpx.Client, days: int) -> None:
+    """Longer than allowed, and past the end of the calendar: refused by each rule that it breaks."""
+    body = api.post("/api/v1/simulate", json={"common_name": "a.example.org", "days_valid": days}).json()
+    assert body["allowed"] is False
+    assert "max_lifetime" in {one["rule"] for one in body["rules"] if not one["passed"]}
+
+
+@pytest.mark.parametrize("path", ["tokens", "profiles", "issuers", "jobs", "audit", "certificates"])
+def test_every_list_is_like_any(api: httpx.Client, path: str) -> None:
+    """Items, and where the next ones are."""
+    assert set(api.get(f"/api/v1/{path}").json()) == {"items", "next_cursor"}
