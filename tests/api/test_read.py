@@ -233,7 +233,8 @@ class TestList:
     def test_the_authorities_are_on_record(self, api: httpx.Client) -> None:
         """Root and intermediate are certificates like any other."""
         authorities = api.get(CERTIFICATES, params={"key_type": "CA"}).json()["items"]
-        assert len([item for item in authorities if item["common_name"].startswith("tiny-ca ")]) == 2
+        made = [item for item in authorities if item["profile"] is not None]  # other tests import some
+        assert len([item for item in made if item["common_name"].startswith("tiny-ca ")]) == 2
 
     @pytest.mark.parametrize(
         "params,field",
