@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import JSONResponse, Response
 
-from app.api.body import field_of_json, json_body, parse_json
+from app.api.body import field_of_json, is_raw_csr, json_body, parse_json
 from app.api.certificates import IssueQuery
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
 from app.api.parameters import NO_QUERY, NO_REPEATS
@@ -118,7 +118,7 @@ def _part(caller: Caller, index: int) -> Caller:
 
 
 def _reading(body: bytes, query: IssueQuery) -> tuple[Callable[[], CertificateRequest], Wish, str]:
-    if body[:1] == b"\x30" or body.lstrip().startswith(b"-----BEGIN"):
+    if is_raw_csr(body):
         asked_for = query.wish()
         return (lambda: _from_csr(body, asked_for)), asked_for, "server"
     query.check_none()

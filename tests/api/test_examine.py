@@ -188,7 +188,7 @@ class TestOperations:
 
     def test_the_audit_is_filtered_and_paged(self, api: httpx.Client) -> None:
         """Newest first, by every filter, in pages that fit together."""
-        made = [issued(api.post(CERTIFICATES, content=csr(fresh_name()), headers=JSON)) for _ in range(3)]
+        made = [issued(api.post(CERTIFICATES, content=csr(fresh_name()), headers=JSON)) for _ in range(6)]
         serial = str(made[1]["serial_number"])
         (row,) = api.get("/api/v1/audit", params={"serial_number": serial}).json()["items"]
         assert (row["action"], row["outcome"], row["actor"], row["profile"]) == (
@@ -238,6 +238,8 @@ def test_a_simulated_csr_has_its_query(api: httpx.Client) -> None:
     path = "/api/v1/simulate"
     body = api.post(path, content=csr(), params={"profile": "ci", "lifetime": "15m"}).json()
     assert (body["allowed"], body["certificate"]["profile"]) == (True, "ci")
+    told = b"of our build machine:\n" + csr()
+    assert api.post(path, content=told, params={"profile": "ci"}).json()["allowed"] is True
     refused = api.post(path, content=csr(), params={"profile": "ci", "lifetime": "48h"}).json()
     assert (refused["allowed"], refused["certificate"]) == (False, None)
     problem(api.post(path, json={"common_name": "a.example.org"}, params={"profile": "ci"}), 422, field="profile")

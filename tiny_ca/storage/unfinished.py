@@ -124,12 +124,12 @@ def delete_certificate(root: Path, steps: tuple[str, ...], uuid: str, serial_num
     with opened(root, steps) as parent, opened(root, (*steps, uuid)) as folder:
         own = {file.stem for file in path.glob("*.pem") if serial_number in _read_serial_numbers(file)}
         with os.scandir(folder) as found:
-            entries = [entry.name for entry in found]
-        others = [name for name in entries if PurePath(name).stem not in own and name != _MARK]
-        if not others:
+            files = {entry.name: not entry.is_dir(follow_symlinks=False) for entry in found if entry.name != _MARK}
+        mine = [name for name, is_file in files.items() if is_file and PurePath(name).stem in own]
+        if len(mine) == len(files):
             delete_folder(parent, uuid)
             return
-        for name in set(entries) - set(others) - {_MARK}:
+        for name in mine:
             os.unlink(name, dir_fd=folder)
         os.fsync(folder)
 

@@ -665,6 +665,15 @@ def change(manager: Manager, serial: int, **columns: object) -> None:
 class TestOthersFiles:
     """What is one certificate's to replace or delete, and what stands beside it."""
 
+    def test_a_folder_named_like_a_file(self, manager: Manager) -> None:
+        """A folder inside that is called as the certificate's files are is another's all the same."""
+        one, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        manager.call("issue_certificate", client("two.example.org"), cert_path="web", uuid_str=f"{NAME}.key.d")
+        manager.call("issue_certificate", client("three.example.org"), cert_path="web", uuid_str=f"{NAME}.d")
+        before = {path for path in manager.files() if "two" in path or "three" in path}
+        assert manager.call("delete_certificate", one.serial_number) is True
+        assert {path for path in manager.files() if path.startswith("web/")} == before
+
     def test_deletion_leaves_what_is_below(self, manager: Manager) -> None:
         """Of two folders of one name each certificate's own goes, and what others keep in it stays."""
         one, _, _ = manager.call("issue_certificate", client(), cert_path="team", uuid_str="web")
