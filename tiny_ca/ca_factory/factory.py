@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl, verify_crl
 from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
 from tiny_ca.ca_factory.decoding import UNREADABLE
@@ -234,6 +235,7 @@ class CertificateFactory:
         ValidationCertError
             It was issued by another CA.
         """
+        check_kind(cert, x509.Certificate, "cert")
         validity = CertLifetime.compute(valid_from=valid_from, days_valid=days_valid)
         return renew(cert, issuer=self._issuer, validity=validity)
 
@@ -259,6 +261,7 @@ class CertificateFactory:
         Invalid
             Its key is unfit, or it holds a critical extension that is not known here.
         """
+        check_kind(cert, x509.Certificate, "cert")
         validity = (
             (cert.not_valid_before_utc, cert.not_valid_after_utc)
             if days_valid is None
@@ -302,6 +305,7 @@ class CertificateFactory:
         ValidationCertError
             See ``crl.verify_crl``.
         """
+        check_kind(crl, x509.CertificateRevocationList, "crl")
         verify_crl(crl, self._ca.ca_cert)
 
     def validate_cert(self, cert: x509.Certificate) -> None:
@@ -312,12 +316,11 @@ class CertificateFactory:
         ValidationCertError
             Says which check failed, with the values.
         """
+        check_kind(cert, x509.Certificate, "cert")
         ca_cert = self._ca.ca_cert
-        try:
-            issuer, named = cert.issuer, cert.issuer.rfc4514_string()
-        except UNREADABLE as error:
-            raise ValidationCertError(f"its issuer cannot be read: {error}", field="issuer") from error
+        issuer = _issuer_of(cert)
         if issuer != ca_cert.subject:
+            named = issuer.rfc4514_string()
             message = f"issued by {named!r}, not by {ca_cert.subject.rfc4514_string()!r}"
             raise ValidationCertError(message, field="issuer", value=named)
         now = datetime.now(UTC)
@@ -340,6 +343,7 @@ class CertificateFactory:
         Invalid
             Its names or extensions cannot be decoded.
         """
+        check_kind(cert, x509.Certificate, "cert")
         return inspect_certificate(cert)
 
     def export_pkcs12(
@@ -357,6 +361,8 @@ class CertificateFactory:
         ------
         Invalid
             The key is not the certificate's, or the password is empty.
+        ValidationCertError
+            The certificate is none of this CA, nor of one above it.
         """
         return export_pkcs12(
             cert,
@@ -368,9 +374,25 @@ class CertificateFactory:
         )
 
     def get_cert_chain(self, cert: x509.Certificate) -> list[x509.Certificate]:
-        """The certificate, this CA, and this CA's issuers where they are known; root last, no certificate twice."""
+        """The certificate, this CA, and this CA's issuers where they are known; root last, no certificate twice.
+
+        Links are looked for by name; ``validate_cert`` checks signatures.
+
+        Raises
+        ------
+        ValidationCertError
+            It was issued by none of them.
+        """
+        check_kind(cert, x509.Certificate, "cert")
         above = (self._issuer.certificate, *self._issuer.chain)
-        return [cert, *(above[above.index(cert) + 1 :] if cert in above else above)]
+        if cert in above:
+            return list(above[above.index(cert) :])
+        for position, ca in enumerate(above):
+            if ca.subject == _issuer_of(cert):
+                return [cert, *above[position:]]
+        names = ", ".join(repr(ca.subject.rfc4514_string()) for ca in above)
+        message = f"certificate {cert.serial_number:x} was issued by none of {names}"
+        raise ValidationCertError(message, field="issuer")
 
 
 def _sign(
@@ -383,6 +405,13 @@ def _sign(
 ) -> x509.Certificate:
     moment = now or datetime.now(UTC)
     return sign_certificate(plan(request, profile=profile, limits=NO_LIMITS, issuer=issuer, now=moment), signer)
+
+
+def _issuer_of(cert: x509.Certificate) -> x509.Name:
+    try:
+        return cert.issuer
+    except UNREADABLE as error:
+        raise ValidationCertError(f"its issuer cannot be read: {error}", field="issuer") from error
 
 
 def _window(valid_from: datetime | None, days_valid: int, issuer: Issuer | None) -> tuple[datetime, datetime]:

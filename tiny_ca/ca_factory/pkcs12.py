@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, cast
+from types import NoneType
+from typing import Final, cast, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     KeySerializationEncryption,
     NoEncryption,
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
 from tiny_ca.exc import Invalid
@@ -46,7 +49,12 @@ def export_pkcs12(
     Invalid
         The key is not the certificate's, or of a kind that PKCS #12 files hold nowhere yet (ML-DSA), or the password is
         empty.
+    TypeError
+        An argument is of another kind.
     """
+    check_kind(cert, x509.Certificate, "cert")
+    check_kind(private_key, get_args(PrivateKeyTypes), "private_key")
+    check_kind(name, (str, NoneType), "name")
     if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         message = "PKCS #12 holds RSA, EC and Ed25519 keys, not yet ML-DSA; keep key and certificate as PEM"
         raise Invalid(message, field="private_key", value=type(private_key).__name__)
@@ -58,7 +66,7 @@ def export_pkcs12(
     if password == b"":
         raise Invalid("the password is empty; give one, or None for a file without encryption", field="password")
     return pkcs12.serialize_key_and_certificates(
-        (_common_name(cert) if name is None else name).encode() or None,
+        _friendly_name(cert, name),
         private_key,
         cert,
         chain,
@@ -83,6 +91,13 @@ def _public_key(cert: x509.Certificate) -> bytes:
     except UNREADABLE as error:
         message = f"the certificate's public key is damaged or of a kind not supported: {error}"
         raise Invalid(message, field="cert") from error
+
+
+def _friendly_name(cert: x509.Certificate, name: str | None) -> bytes | None:
+    try:
+        return (_common_name(cert) if name is None else name).encode() or None
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{name!r} is no text: {error.reason}", field="name", value=name) from error
 
 
 def _common_name(cert: x509.Certificate) -> str:

@@ -33,6 +33,7 @@ from tiny_ca.utils.serial_generator import SerialWithEncoding
 __all__ = ["Plan", "Verdict", "check", "plan", "planned_window", "verdicts"]
 
 # RFC 5280 §4.1.2.5: UTCTime begins here, and GeneralizedTime is for the years after it.
+_MAX_PATH_LENGTH: Final = 255
 _FIRST: Final = datetime(1950, 1, 1, tzinfo=UTC)
 
 
@@ -256,8 +257,9 @@ def _check_ca(case: _Case) -> None:
         message = "the issuer's path length is 0: no CA may stand below it"
         raise Forbidden(message, rule="path_length", value=0)
     asked, bound = case.request.path_length, path_length_bound(case.profile, case.issuer)
-    if asked is not None and asked < 0:
-        raise Invalid(f"a path length is 0 or more, not {asked}", field="path_length", value=asked)
+    if asked is not None and not 0 <= asked <= _MAX_PATH_LENGTH:
+        message = f"a path length is 0 to {_MAX_PATH_LENGTH}, not {asked}"
+        raise Invalid(message, field="path_length", value=asked)
     if asked is not None and bound is not None and asked > bound:
         message = f"a path length of {asked} is more than profile and issuer leave ({bound})"
         raise Forbidden(message, rule="path_length", value=asked)

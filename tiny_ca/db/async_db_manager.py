@@ -126,10 +126,11 @@ class AsyncDBHandler(BaseDB):
         *,
         succession: Succession = Succession.UNIQUE,
         predecessor: int | None = None,
-    ) -> None:
+    ) -> list[CertificateRecord]:
         """Record a certificate, also one without CN, and do to those before it what ``succession`` says.
 
-        ``predecessor`` is the serial number of the one that is renewed or rotated. Failures are always raised.
+        Return the certificates that it superseded. ``predecessor`` is the serial number of the one that is renewed or
+        rotated. Failures are always raised.
 
         Raises
         ------
@@ -138,7 +139,7 @@ class AsyncDBHandler(BaseDB):
         CertNotFound, Conflict
             There is no such predecessor, or it is revoked.
         """
-        await self.write(operations.record(cert, uuid, key_type, succession, predecessor).unit)
+        return await self.write(operations.record(cert, uuid, key_type, succession, predecessor))
 
     async def revoke_certificate(  # noqa: D102
         self, serial_number: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, QueuePool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tiny_ca.db.models import Base
@@ -23,7 +25,7 @@ from tiny_ca.exc import Invalid
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 __all__ = [
     "WRITE",
@@ -176,6 +178,11 @@ def _prepare(engine: Engine) -> None:
         event.listen(engine, "do_connect", _create_file)
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin)
+        path = str(engine.url.database)
+        if not (_in_memory(engine.url) or path.startswith("file:")):
+            file = Path(path).absolute()
+            event.listen(engine, "connect", partial(_remember_file, file))
+            event.listen(engine, "checkout", partial(_check_file, file))
 
 
 def _create_file(_dialect: object, _record: object, cargs: list[Any], _cparams: object) -> None:
@@ -198,6 +205,30 @@ def _set_pragmas(dbapi_connection: DBAPIConnection, _record: ConnectionPoolEntry
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
+
+
+def _remember_file(file: Path, _dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    record.info["file"] = _identity(file)
+
+
+def _check_file(
+    file: Path, _dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    """Close connections to a file that was moved, deleted or replaced: what is committed there, nobody finds again.
+
+    The pool then opens whatever is in its place. An empty file has no tables, so that every call fails and says so.
+    """
+    if record.info["file"] != _identity(file):
+        message = f"{file} is not the file any more that was opened"
+        raise InvalidatePoolError(message)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin(connection: Connection) -> None:

@@ -17,6 +17,8 @@ from tiny_ca.db.policy import Operation
 from tiny_ca.exc import Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
     from tiny_ca.db.entries import RevokedRow
@@ -59,20 +61,21 @@ def register(cert: x509.Certificate, uuid: str, key_type: CertType) -> Operation
     if common_name_of(cert) is None:
         message = f"certificate {cert.serial_number:x} has no common name (CN) in its subject, so it is not recorded"
         raise IndexError(message)
-    return record(cert, uuid, key_type, Succession.SHARED, None)
+    keep = record(cert, uuid, key_type, Succession.SHARED, None)
+
+    def unit(session: Session) -> bool:
+        keep(session)
+        return True
+
+    return Operation(name="register_cert_in_db", unit=unit, on_failure=False, write=True)
 
 
 def record(
     cert: x509.Certificate, uuid: str, key_type: CertType, succession: Succession, predecessor: int | None
-) -> Operation[bool]:
+) -> Callable[[Session], list[CertificateRecord]]:
     now = _now()
     entry = CertificateEntry.of(cert, key_type=key_type, uuid=uuid, created_at=now)
-
-    def unit(session: Session) -> bool:
-        queries.insert_successor(session, entry, succession, predecessor=predecessor, now=now)
-        return True
-
-    return Operation(name="register_cert_in_db", unit=unit, on_failure=False, write=True)
+    return lambda session: queries.insert_successor(session, entry, succession, predecessor=predecessor, now=now)
 
 
 def revoke(serial: int, reason: x509.ReasonFlags) -> Operation[tuple[bool, RevokeStatus]]:

@@ -118,10 +118,11 @@ class SyncDBHandler(BaseDB):
         *,
         succession: Succession = Succession.UNIQUE,
         predecessor: int | None = None,
-    ) -> None:
+    ) -> list[CertificateRecord]:
         """Record a certificate, also one without CN, and do to those before it what ``succession`` says.
 
-        ``predecessor`` is the serial number of the one that is renewed or rotated. Failures are always raised.
+        Return the certificates that it superseded. ``predecessor`` is the serial number of the one that is renewed or
+        rotated. Failures are always raised.
 
         Raises
         ------
@@ -130,7 +131,7 @@ class SyncDBHandler(BaseDB):
         CertNotFound, Conflict
             There is no such predecessor, or it is revoked.
         """
-        self.write(operations.record(cert, uuid, key_type, succession, predecessor).unit)
+        return self.write(operations.record(cert, uuid, key_type, succession, predecessor))
 
     def revoke_certificate(  # noqa: D102
         self, serial_number: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified

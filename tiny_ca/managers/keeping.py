@@ -149,15 +149,15 @@ class Keeping:
                 await self._delete_folder(place.written, place.cert_path)
             raise
         # 4. The new one stands.
-        if heir.old is not None and heir.ends_old and not ended:
-            await self._supersede(database, heir.old)
+        if ended is None:
+            ended = await self._superseded(database, heir)
         if place.staged:
             paths = await self._put_in_place(place, paths)
         await self._finish_folder(unfinished)
-        # A CA's key stays: there may be a CRL to sign yet.
-        old = heir.old if heir.ends_old and made.key_type is not CertType.CA else None
-        if old is not None and old.uuid not in {None, uuid} and not await self._shares_key(database, old):
-            await self._delete_files(old, place.cert_path)
+        if made.key_type is not CertType.CA:  # a CA's key stays: there may be a CRL to sign yet
+            for old in ended:
+                if old.uuid not in {None, uuid} and not await self._shares_key(database, old):
+                    await self._delete_files(old, place.cert_path)
         return paths
 
     async def _begin_folder(self, place: _Place) -> UnfinishedFolder | None:
@@ -174,27 +174,34 @@ class Keeping:
             storage: Any = self._storage
             await self._run(storage.finish_certificate_folder, folder)
 
-    async def _register(self, database: BaseDB, made: Made, uuid: str, heir: Heir) -> bool:
-        """Record; return whether that also ended the certificates it replaces. Raises where nothing was recorded."""
+    async def _register(self, database: BaseDB, made: Made, uuid: str, heir: Heir) -> list[CertificateRecord] | None:
+        """Record; return the certificates that this ended, None where the registry ends none by itself.
+
+        Raises where nothing was recorded.
+        """
         entry: dict[str, Any] = {"cert": made.cert, "uuid": uuid, "key_type": made.key_type}
         if offers(database, "record_certificate") and is_ours(database.register_cert_in_db):
             registry: Any = database
-            await self._run(
+            ended: list[CertificateRecord] = await self._run(
                 registry.record_certificate, **entry, succession=heir.succession, predecessor=heir.predecessor
             )
-            return True
+            return ended
         if not await self._run(database.register_cert_in_db, **entry):
             message = f"the registry did not record certificate {made.cert.serial_number:x}; its log says why"
             raise RegistryUnavailable(message)
-        return False
+        return None
 
-    async def _supersede(self, database: BaseDB, old: CertificateRecord) -> None:
-        serial = int(old.serial_number)
+    async def _superseded(self, database: BaseDB, heir: Heir) -> list[CertificateRecord]:
+        """Revoke the old certificate, if it is to end; return it."""
+        if heir.old is None or not heir.ends_old:
+            return []
+        serial = int(heir.old.serial_number)
         revoked, outcome = await self._run(
             database.revoke_certificate, serial_number=serial, reason=x509.ReasonFlags.superseded
         )
         if not revoked:
             self._logger.warning("certificate %x was replaced but is not revoked: %s", serial, outcome.name)
+        return [heir.old]
 
     async def _put_in_place(self, place: _Place, paths: list[Path]) -> list[Path]:
         storage: Any = self._storage

@@ -14,6 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
+from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.factory import CertificateFactory
 from tiny_ca.ca_factory.keys import PrivateKey
 from tiny_ca.ca_factory.utils.life_time import CertLifetime
@@ -84,6 +85,7 @@ class Lifecycle(Repairing):
             The folder ``uuid_str`` is in use and ``is_overwrite`` is False.
         """
         database = self._needed_database()
+        check_kind(config, CAConfig, "config")
         heir = await self._heir(database, config.common_name, CertType.CA, is_overwrite=is_overwrite)
         place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
         build = CertificateFactory.build_self_signed_ca
@@ -108,6 +110,7 @@ class Lifecycle(Repairing):
             The folder ``uuid_str`` is in use and ``is_overwrite`` is False.
         """
         factory, database = await self._signing()
+        check_kind(config, ClientConfig, "config")
         file_name = _file_name(config)
         heir = await self._heir(database, config.common_name, config.serial_type, is_overwrite=is_overwrite)
         place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
@@ -197,6 +200,7 @@ class Lifecycle(Repairing):
             ``config`` has another common name, and a valid certificate has that already.
         """
         factory, database = await self._signing()
+        check_kind(config, ClientConfig, "config")
         file_name = _file_name(config)
         old = await self._successable(database, serial)
         if old.key_type == CertType.CA.value:
@@ -253,6 +257,7 @@ class Lifecycle(Repairing):
 
     async def revoke_certificate(self, serial: int, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified) -> bool:
         """Revoke a valid certificate; False where there is none with that serial."""
+        check_kind(serial, int, "serial")
         database = self._needed_database()
         revoked, outcome = await self._run(database.revoke_certificate, serial_number=serial, reason=reason)
         self._logger.info("revoking %x as %s: %s", serial, reason.value, outcome.name)
@@ -281,6 +286,7 @@ class Lifecycle(Repairing):
 
     async def get_certificate_status(self, serial: int) -> CertificateStatus:
         """UNKNOWN, REVOKED, EXPIRED or VALID, by dates and not by what the last background job wrote."""
+        check_kind(serial, int, "serial")
         record = await self._run(self._needed_database().get_by_serial, serial=serial)
         return _status(record)
 
@@ -331,6 +337,7 @@ class Lifecycle(Repairing):
 
         The row of a revoked certificate is its place on the CRL: deleting it before it expires un-revokes it.
         """
+        check_kind(serial, int, "serial")
         database = self._needed_database()
         record = await self._run(database.get_by_serial, serial=serial)
         if record is None:
@@ -357,6 +364,7 @@ class Lifecycle(Repairing):
 
     async def _successable(self, database: BaseDB, serial: int) -> CertificateRecord:
         """Return the record of a certificate that may be renewed or rotated."""
+        check_kind(serial, int, "serial")
         record = await self._recorded(database, serial)
         if record is None:
             raise CertNotFound(f"there is no certificate with the serial number {serial:x}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, IPvAnyAddress
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, IPvAnyAddress, field_validator
 
 from tiny_ca.const import CertType
 from tiny_ca.models.key_spec import KeySpec
@@ -22,9 +22,18 @@ __all__ = [
 
 
 class CommonNameCertificate(BaseModel):
-    """A subject's common name (RFC 5280 Appendix A: ub-common-name is 64)."""
+    """A subject's common name, at most 64 bytes of UTF-8 (RFC 5280 Appendix A: ub-common-name)."""
 
     common_name: str = Field(default="Internal CA", min_length=1, max_length=64)
+
+    @field_validator("common_name")
+    @classmethod
+    def _fits(cls, value: str) -> str:
+        # The crypto library counts bytes, here and in every relying party written in Python.
+        if (length := len(value.encode())) > 64:
+            message = f"is {length} bytes of UTF-8 long; at most 64 are allowed"
+            raise ValueError(message)
+        return value
 
 
 class BaseCertificateDataModel(CommonNameCertificate):

@@ -273,7 +273,7 @@ class TestRanges:
         assert deep.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
         with pytest.raises(Forbidden, match="path length of 2"):
             factory.issue_intermediate_ca("Sub", path_length=2, key=P256)
-        with pytest.raises(Invalid, match="0 or more"):
+        with pytest.raises(Invalid, match="0 to 255"):
             factory.issue_intermediate_ca("Sub", path_length=-1, key=P256)
 
 
@@ -346,6 +346,9 @@ class TestValidate:
         factory = _factory()
         leaf, _, _ = factory.issue_certificate("app", key=P256)
         assert factory.get_cert_chain(leaf) == [leaf, factory.issuer.certificate]
+        other, _ = CertificateFactory.build_self_signed_ca("Other", key=P256)
+        with pytest.raises(ValidationCertError, match="issued by none of"):
+            factory.get_cert_chain(other)
 
 
 def _namesake() -> tuple[x509.Certificate, PrivateKey]:

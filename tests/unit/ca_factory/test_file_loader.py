@@ -115,6 +115,8 @@ def test_passwords(files: tuple[Path, Path]) -> None:
         CAFileLoader(*files)
     with pytest.raises(ErrorLoadCert, match="that this password opens"):
         CAFileLoader(*files, "wrong")
+    with pytest.raises(ErrorLoadCert, match="is no text"):
+        CAFileLoader(*files, "\ud800")
 
 
 def test_a_kind_that_signs_nothing_here(files: tuple[Path, Path]) -> None:

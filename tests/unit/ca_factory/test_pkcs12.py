@@ -92,6 +92,19 @@ def test_without_a_password(tmp_path: Path) -> None:
         ca.export_pkcs12(cert, key, b"")
 
 
+def test_what_is_no_name() -> None:
+    """A name that is no text is told apart from one of another kind."""
+    ca = factory()
+    cert, key, _ = ca.issue_certificate("a", key=P256)
+    with pytest.raises(Invalid, match="surrogates") as refused:
+        ca.export_pkcs12(cert, key, PASSWORD, "\ud800")
+    assert refused.value.field == "name"
+    with pytest.raises(TypeError, match="name is of type str or NoneType, not int"):
+        ca.export_pkcs12(cert, key, PASSWORD, 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="private_key is of type"):
+        ca.export_pkcs12(cert, cert, PASSWORD)  # type: ignore[arg-type]
+
+
 def test_another_key_is_refused() -> None:
     """A key that is not the certificate's is refused before anything is written."""
     ca = factory()

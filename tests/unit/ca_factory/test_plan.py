@@ -102,7 +102,7 @@ class TestAuthority:
 
     def test_negative_path_length(self) -> None:
         """A path length below zero is no path length."""
-        with pytest.raises(Invalid, match="0 or more, not -1"):
+        with pytest.raises(Invalid, match="0 to 255, not -1"):
             make_plan(_ca(path_length=-1), profile=INTERMEDIATE)
 
     def test_a_leaf_has_no_path_length(self) -> None:

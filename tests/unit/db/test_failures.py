@@ -127,6 +127,21 @@ def test_connection_that_breaks_is_unavailable_then_replaced(
     registry.close()
 
 
+def test_file_that_is_deleted_or_replaced(impatient: Registry, path: Path, tmp_path: Path) -> None:
+    """Nothing is kept in a file that has no name any more; what is put in its place is used."""
+    with closing(sqlite3.connect(path)) as opened, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        opened.backup(copy)
+    impatient.keep(entry())
+    path.unlink()
+    with pytest.raises(RegistryUnavailable, match="no such table"):
+        impatient.keep(entry())
+    (tmp_path / "copy.db").rename(path)
+    impatient.keep(kept := entry())
+    with closing(sqlite3.connect(path)) as opened:
+        rows = opened.execute("SELECT serial_number FROM certificates").fetchall()
+    assert rows == [(kept.serial_number,)]
+
+
 def test_error_never_repeats_the_statement(path: Path) -> None:
     """A key on its way into the database is not in the text of the error."""
     handler = SyncDBHandler(f"sqlite:///{path}")

@@ -134,6 +134,25 @@ class TestIssuing:
         with pytest.raises(NotUniqueCertOwner):
             manager.call("issue_certificate", client())
 
+    def test_overwriting_what_came_in_between(self, manager: Manager) -> None:
+        """What others issued under the name since it was looked up is superseded too, and its key goes."""
+        others = CertLifecycleManager(
+            LocalStorage(manager.folder), manager.manager.factory, SyncDBHandler(str(manager.eyes.engine.url))
+        )
+        core = manager.manager._core
+        run = core._run
+
+        async def with_others(effect: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if effect.__name__ == "issue_certificate":
+                others.issue_certificate(client(), is_overwrite=True)
+            return await run(effect, *args, **kwargs)
+
+        core._run = with_others
+        manager.call("issue_certificate", client(), is_overwrite=True)
+        assert manager.statuses() == ["valid", "revoked"]
+        newest, superseded = (record for record in manager.records() if record.common_name == NAME)
+        assert {newest.uuid, superseded.uuid} & manager.folders() == {newest.uuid}
+
     def test_folder_of_its_own_is_replaced(self, manager: Manager) -> None:
         """A folder that is in use is refused, and with ``is_overwrite`` replaced as a whole."""
         manager.call("issue_certificate", client(name="old"), uuid_str="web")
@@ -483,6 +502,7 @@ class TestBadInput:
         "fields",
         [
             {"common_name": "c" * 65},
+            {"common_name": "ü" * 40},
             {"common_name": ""},
             {"email": "nobody"},
             {"san_ip": ["10.0.0.256"]},
@@ -508,7 +528,6 @@ class TestBadInput:
             ({"days_valid": -1}, InvalidRangeTimeCertificate, "days_valid is -1"),
             ({"days_valid": 4000}, InvalidRangeTimeCertificate, "after the CA itself"),
             ({"common_name": "bücher.example.org"}, Invalid, "xn--bcher-kva"),
-            ({"common_name": "ü" * 40, "is_server_cert": False}, Invalid, "80 bytes"),
             ({"common_name": "two words"}, Invalid, "two words"),
             ({"san_dns": ["a_b.example.org"]}, Invalid, "a_b"),
             ({"valid_from": datetime(2020, 1, 1)}, InvalidRangeTimeCertificate, "2020"),  # noqa: DTZ001
@@ -560,6 +579,39 @@ class TestBadInput:
         with pytest.raises(RegistryUnavailable, match="did not record"):
             manager.call("issue_certificate", client())
         assert manager.files() == before
+
+    @pytest.mark.parametrize(
+        "operation, arguments, says",
+        [
+            ("create_self_signed_ca", [client()], "config is of type CAConfig, not ClientConfig"),
+            ("issue_certificate", [{}], "config is of type ClientConfig, not dict"),
+            ("rotate_certificate", [1, None], "config is of type ClientConfig, not NoneType"),
+            ("rotate_certificate", ["x", client()], "serial is of type int, not str"),
+            ("renew_certificate", ["abc"], "serial is of type int, not str"),
+            ("revoke_certificate", ["1"], "serial is of type int, not str"),
+            ("get_certificate_status", [None], "serial is of type int, not NoneType"),
+            ("delete_certificate", [True], "serial is of type int, not bool"),
+            ("cosign_certificate", [None], "cert is of type Certificate, not NoneType"),
+            ("verify_certificate", [b"-----BEGIN"], "cert is of type Certificate, not bytes"),
+            ("inspect_certificate", ["x"], "cert is of type Certificate, not str"),
+            ("get_cert_chain", ["x"], "cert is of type Certificate, not str"),
+            ("verify_crl", [stranger()], "crl is of type CertificateRevocationList, not Certificate"),
+            ("export_pkcs12", [None, None], "cert is of type Certificate, not NoneType"),
+        ],
+    )
+    def test_what_is_of_another_kind(self, manager: Manager, operation: str, arguments: list[Any], says: str) -> None:
+        """An object of another kind is a TypeError that names the argument; nothing is left."""
+        before = manager.files()
+        with pytest.raises(TypeError, match=says):
+            manager.call(operation, *arguments)
+        assert manager.files() == before
+
+    def test_numbers_beyond_any(self, manager: Manager) -> None:
+        """A limit beyond every list is none, an offset beyond it leaves nothing; a path has its bound."""
+        assert len(manager.call("list_certificates", limit=10**30)) == 1
+        assert manager.call("list_certificates", offset=10**30) == []
+        with pytest.raises(Invalid, match="0 to 255"):
+            manager.call("issue_intermediate_ca", "Deep", path_length=10**30, key=EC)
 
 
 class TestCollaborators:

@@ -170,7 +170,10 @@ def _load_key(data: bytes, path: str | Path, password: str | bytes | None) -> Pr
     if not isinstance(given, str | bytes | None):
         message = f"ca_key_password is str, bytes or None, not {type(given).__name__}"
         raise ErrorLoadCert(message, field="ca_key_password")
-    secret = password.encode() if isinstance(password, str) else password
+    try:
+        secret = password.encode() if isinstance(password, str) else password
+    except UnicodeEncodeError as error:
+        raise ErrorLoadCert(f"ca_key_password is no text: {error.reason}", field="ca_key_password") from None
     try:
         key = load_pem_private_key(data, secret or None)
     except UNREADABLE as error:

@@ -38,6 +38,7 @@ __all__ = [
     "valid_with_key",
 ]
 
+_MAX_ROWS: Final = 2**63 - 1
 _VALID: Final = CertificateStatus.VALID.value
 _COLUMNS: Final = tuple(field.name for field in fields(CertificateEntry) if field.name != "names")
 
@@ -118,8 +119,9 @@ def list_certificates(
         query = query.where(CertificateRecord.status == str(status).lower())
     if key_type is not None:
         query = query.where(CertificateRecord.key_type == _key_type_value(key_type))
-    # SQLite reads a negative limit as none at all, PostgreSQL refuses it.
-    return list(session.scalars(query.limit(max(limit, 0)).offset(max(offset, 0))))
+    # SQLite reads a negative limit as none at all, PostgreSQL refuses it; neither takes more than 64 bits.
+    limit, offset = (min(max(number, 0), _MAX_ROWS) for number in (limit, offset))
+    return list(session.scalars(query.limit(limit).offset(offset)))
 
 
 def page_certificates(

@@ -29,8 +29,8 @@ _SUPERSEDED: Final = x509.ReasonFlags.superseded
 
 def insert_successor(
     session: Session, entry: CertificateEntry, succession: Succession, *, predecessor: int | None, now: datetime
-) -> None:
-    """Keep a certificate, and do to those before it what ``succession`` says.
+) -> list[CertificateRecord]:
+    """Keep a certificate, and do to those before it what ``succession`` says; return those that it ended.
 
     ``predecessor`` is the serial number of the one that is renewed or rotated, None for the other kinds.
 
@@ -43,22 +43,24 @@ def insert_successor(
     Conflict
         The predecessor is revoked, or the serial number or UUID of the new one is there already.
     """
+    ended: list[CertificateRecord] = []
     match succession, predecessor:
         case Succession.SHARED, None:
             claimed = None
         case Succession.UNIQUE, None:
             claimed = entry.common_name
         case Succession.OVERWRITE, None:
-            _supersede_holders(session, entry, now)
+            ended = _supersede_holders(session, entry, now)
             claimed = entry.common_name
         case Succession.RENEWAL, int(serial):
             claimed = _taken_over(session, serial)
         case Succession.ROTATION, int(serial):
-            _rotate(session, serial, entry, now)
+            ended = [_rotated(session, serial, entry, now)]
             claimed = entry.common_name
         case _:
             raise TypeError(f"{succession} {'needs a' if predecessor is None else 'has no'} predecessor")
     insert_certificates(session, [replace(entry, unique_name=claimed)], now=now)
+    return ended
 
 
 def _taken_over(session: Session, serial: int) -> str | None:
@@ -69,7 +71,7 @@ def _taken_over(session: Session, serial: int) -> str | None:
     return claimed
 
 
-def _rotate(session: Session, serial: int, entry: CertificateEntry, now: datetime) -> None:
+def _rotated(session: Session, serial: int, entry: CertificateEntry, now: datetime) -> CertificateRecord:
     old = _successable(session, serial)
     if old.key_type == CertType.CA.value and entry.key_type != CertType.CA.value:
         raise Conflict(f"certificate {serial:x} is a CA's, which only a CA's replaces")
@@ -87,6 +89,7 @@ def _rotate(session: Session, serial: int, entry: CertificateEntry, now: datetim
         raise NotUniqueCertOwner(
             f"certificate {int(holder):x} is valid and named {entry.common_name!r}; revoke it first"
         )
+    return old
 
 
 def _successable(session: Session, serial: int) -> CertificateRecord:
@@ -108,7 +111,7 @@ def _holder(session: Session, common_name: str | None, now: datetime) -> str | N
     )
 
 
-def _supersede_holders(session: Session, entry: CertificateEntry, now: datetime) -> None:
+def _supersede_holders(session: Session, entry: CertificateEntry, now: datetime) -> list[CertificateRecord]:
     """Make room: revoke every valid holder of the name, and take the folder of one that is not valid any more.
 
     A CA's certificate makes room only for a CA's: a host that is named like it must not end it.
@@ -123,11 +126,11 @@ def _supersede_holders(session: Session, entry: CertificateEntry, now: datetime)
             of_a_ca if entry.key_type == CertType.CA.value else ~of_a_ca,
         )
     )
-    for serial_number in holders.all():
-        revoke(session, int(serial_number), _SUPERSEDED, now=now)
+    superseded = [revoke(session, int(serial_number), _SUPERSEDED, now=now) for serial_number in holders.all()]
     session.execute(
         update(CertificateRecord)
         .where(CertificateRecord.uuid == entry.uuid, or_(~valid, CertificateRecord.not_valid_after < now))
         .values(uuid=None)
         .execution_options(synchronize_session=False)
     )
+    return superseded
