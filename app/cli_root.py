@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.client.output import Output
+from tiny_ca.utils.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from app.root_key import RootKey
@@ -93,6 +94,6 @@ def _show(done: RootKey) -> None:
         "common_name": done.common_name,
         "file": str(done.file),
         "has_key": done.has_key,
-        "crl_next_update": None if done.crl_next_update is None else done.crl_next_update.isoformat(),
+        "crl_next_update": None if done.crl_next_update is None else rfc3339(done.crl_next_update),
     }
     Output(as_json=not sys.stdout.isatty()).record(fields)

@@ -17,7 +17,7 @@ from app.api.certificates import IssueQuery
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
 from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.requests import BatchRequest, IssueFromConfig, IssueFromCSR
-from app.api.schemas import BatchAnswer, SimulationAnswer, rfc3339
+from app.api.schemas import BatchAnswer, SimulationAnswer
 from app.api.views import certificate_body
 from app.auth.caller import Caller
 from app.auth.principal import Permission
@@ -29,6 +29,7 @@ from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.plan import planned_window
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.exc import TinyCAError, TooLarge
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["router"]
 

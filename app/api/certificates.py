@@ -15,7 +15,7 @@ from app.api.documentation import ISSUE_BODY, PROBLEMS
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, SerialNumber, next_cursor, read_cursor, read_serial
 from app.api.requests import IssueFromConfig, IssueFromCSR
-from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer, rfc3339
+from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS, certificate_response, certificate_view, status_of
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, Service, needs
@@ -27,6 +27,7 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.exc import Invalid
 from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.revocation import reason_name
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["IssueQuery", "made", "recorded", "router"]
 

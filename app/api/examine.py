@@ -15,13 +15,14 @@ from app.api.documentation import PROBLEMS, raw_or
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.requests import CosignRequest, CRLQuestion, Question
-from app.api.schemas import CertificateAnswer, CRLVerdict, InspectionAnswer, VerificationAnswer, rfc3339
+from app.api.schemas import CertificateAnswer, CRLVerdict, InspectionAnswer, VerificationAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.inspection import inspect_certificate
 from tiny_ca.exc import Malformed
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["router"]
 

@@ -24,7 +24,6 @@ from app.api.issuer_schemas import (
     RevokeIssuer,
 )
 from app.api.parameters import NO_QUERY
-from app.api.schemas import rfc3339
 from app.api.views import public_key_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
@@ -32,6 +31,7 @@ from app.services.authorities import Authority, CRLWindow
 from app.services.ca_import import read_pem, read_pkcs12
 from tiny_ca.ca_factory.name_constraints import described, name_constraints_of
 from tiny_ca.models.revocation import reason_from_name, reason_name
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["ISSUER_SCHEMAS", "router"]
 

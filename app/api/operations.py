@@ -10,13 +10,14 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.documentation import PROBLEMS
 from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, next_cursor, read_cursor, read_serial
-from app.api.schemas import AuditPage, Digits, Instant, JobAnswer, JobList, ProfileList, rfc3339
+from app.api.schemas import AuditPage, Digits, Instant, JobAnswer, JobList, ProfileList
 from app.api.views import profile_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Running, needs
 from app.jobs import JobState
 from tiny_ca.db.entries import AuditFilter
 from tiny_ca.db.models import AuditRecord
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["router"]
 

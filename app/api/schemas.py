@@ -16,6 +16,7 @@ from pydantic import (
 
 from tiny_ca.db.const import CertificateStatus
 from tiny_ca.models.certificate import CertificateDetails
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = [
     "AuditPage",
@@ -46,15 +47,9 @@ __all__ = [
     "TokenList",
     "TokenView",
     "VerificationAnswer",
-    "rfc3339",
 ]
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
-
-
-def rfc3339(moment: datetime) -> str:
-    """A moment in UTC with ``Z``, in whole seconds where it has no fraction (RFC 3339 §5.6)."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]

@@ -12,7 +12,7 @@ from app.api.body import json_body
 from app.api.documentation import PROBLEMS, body_of
 from app.api.parameters import NO_QUERY
 from app.api.requests import TokenRequest
-from app.api.schemas import NewTokenAnswer, TokenList, rfc3339
+from app.api.schemas import NewTokenAnswer, TokenList
 from app.auth.grants import Grant
 from app.auth.principal import Permission
 from app.auth.tokens import ADMIN_TOKEN_ID
@@ -20,6 +20,7 @@ from app.dependencies import Called, Creating, Running, needs
 from tiny_ca.db.entries import TokenEntry
 from tiny_ca.db.models import TokenRecord
 from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["router"]
 

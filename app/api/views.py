@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starlette.responses import JSONResponse, Response
 
-from app.api.schemas import rfc3339
 from tiny_ca.ca_factory.keys import PrivateKey, key_spec
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.profiles import Profile
@@ -19,6 +18,7 @@ from tiny_ca.db.entries import CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = [
     "CHAIN",

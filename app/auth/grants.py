@@ -11,6 +11,7 @@ from app.auth.principal import Permission, Principal
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import NO_LIMITS, Limits
 from tiny_ca.exc import Forbidden
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Grant"]
 
@@ -91,7 +92,7 @@ class Grant:
         if holder.own_only and not self.own_only:
             yield "own_only", "false"
         if holder.expires_at is not None and (expires_at is None or expires_at > holder.expires_at):
-            yield "expires_at", None if expires_at is None else expires_at.isoformat()
+            yield "expires_at", None if expires_at is None else rfc3339(expires_at)
 
 
 def _not_in(

@@ -49,6 +49,7 @@ from tiny_ca.db.queries.issuers import (
 from tiny_ca.db.queries.revocations import revoke, revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, NotFound
 from tiny_ca.models.revocation import COMPROMISED
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Authorities", "Authority", "CRLWindow"]
 
@@ -233,7 +234,7 @@ class Authorities:
             issuer = self._require_key(issuer_id, "it signs no CRL")
             if issuer.not_valid_after <= self._clock():
                 raise Conflict(
-                    f"issuer {issuer_id} ended {issuer.not_valid_after.isoformat()}: nobody would believe its CRL"
+                    f"issuer {issuer_id} ended {rfc3339(issuer.not_valid_after)}: nobody would believe its CRL"
                 )
         await self._crls.publish(issuer_id)
         crl = await self._crls.current(issuer_id)
@@ -395,9 +396,7 @@ class Authorities:
     def _check_ends(self, above: Sequence[x509.Certificate]) -> None:
         ends = min(one.not_valid_after_utc for one in above)
         if ends <= self._clock():
-            raise Conflict(
-                f"issuer {_id(above[0])}, or a CA above it, ended {ends.isoformat()}: it cannot be the default"
-            )
+            raise Conflict(f"issuer {_id(above[0])}, or a CA above it, ended {rfc3339(ends)}: it cannot be the default")
 
     def _change(
         self,

@@ -30,6 +30,7 @@ from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
 from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.signer import SoftwareSigner
 from tiny_ca.exc import Invalid
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Material", "complete", "read_key", "read_pem", "read_pkcs12"]
 
@@ -258,9 +259,9 @@ def _check_ca(certificate: x509.Certificate, name: str, now: datetime) -> None:
         raise Invalid(f"the serial number of {shown!r} is not positive in 20 octets", field=name)
     check_public_key(public_key, field=name)
     if not start <= now:
-        raise Invalid(f"{shown!r} is valid from {start.isoformat()} only", field=name)
+        raise Invalid(f"{shown!r} is valid from {rfc3339(start)} only", field=name)
     if not now < end:
-        raise Invalid(f"{shown!r} expired at {end.isoformat()}; nothing it signs would be believed", field=name)
+        raise Invalid(f"{shown!r} expired at {rfc3339(end)}; nothing it signs would be believed", field=name)
     for extension in extensions:
         if extension.critical and extension.oid not in _CRITICAL:
             oid = extension.oid.dotted_string

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -36,6 +36,7 @@ from tiny_ca.db.queries.notices import (
     untold,
     waiting_notices,
 )
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Notices"]
 
@@ -138,7 +139,7 @@ def _notice(record: CertificateRecord, days: int, now: datetime) -> NoticeEntry:
     body = {
         "id": f"{serial}.{days}d",
         "type": "certificate.expiring",
-        "created_at": _rfc3339(now),
+        "created_at": rfc3339(now.replace(microsecond=0)),
         "threshold_days": days,
         "certificate": {
             "serial_number": serial,
@@ -148,8 +149,8 @@ def _notice(record: CertificateRecord, days: int, now: datetime) -> NoticeEntry:
             "issuer_id": record.issuer_id,
             "requester": record.requester,
             "fingerprint_sha256": record.fingerprint_sha256,
-            "not_valid_before": _rfc3339(record.not_valid_before),
-            "not_valid_after": _rfc3339(record.not_valid_after),
+            "not_valid_before": rfc3339(record.not_valid_before),
+            "not_valid_after": rfc3339(record.not_valid_after),
         },
     }
     return NoticeEntry(
@@ -167,7 +168,3 @@ def _san(record: CertificateRecord) -> Iterator[str]:
         if isinstance(extension.value, x509.SubjectAlternativeName):
             names = AlternativeNames.from_extension(extension.value, field="certificate")
             yield from (value for _, value in names.items())
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

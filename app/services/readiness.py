@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from app.services.crls import CRLPublisher
 from app.services.issuers import IssuerStore
 from tiny_ca.exc import TinyCAError
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Readiness", "ReadinessReport"]
 
@@ -109,7 +110,7 @@ class Readiness:
     async def _ask_issuer(self) -> str:
         await self._issuers.load_revoked()  # another process may have revoked it
         ends = self._issuers.for_issuing(self._issuers.default.id).not_valid_after
-        return _OK if ends > self._clock() + _ISSUER_MARGIN else f"the default issuer ends {ends.isoformat()}"
+        return _OK if ends > self._clock() + _ISSUER_MARGIN else f"the default issuer ends {rfc3339(ends)}"
 
     async def _ask_jobs(self) -> str:
         return "; ".join(f"{job}: {error}" for job, error in self._failed_jobs().items()) or _OK

@@ -22,6 +22,7 @@ from tiny_ca.db.models import TokenRecord
 from tiny_ca.db.queries.idempotency import claim_keys
 from tiny_ca.db.queries.tokens import delete_token, list_tokens, put_token, token_by_id
 from tiny_ca.exc import Conflict, Invalid, NotFound
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["NewToken", "Tokens"]
 
@@ -61,7 +62,7 @@ class Tokens:
             grant.check_within(caller.principal, expires_at)
             await self._idempotency.earlier(caller)
         if expires_at is not None and expires_at <= now:
-            raise Invalid(f"expires_at {expires_at.isoformat()} is past", field="expires_at")
+            raise Invalid(f"expires_at {rfc3339(expires_at)} is past", field="expires_at")
         token = make_token()
         entry = TokenEntry(
             id=secrets.token_hex(8),

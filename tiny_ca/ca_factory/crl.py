@@ -20,6 +20,7 @@ from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PublicKey
 from tiny_ca.ca_factory.tbs import encode_extensions, signed
 from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["RevokedCertificate", "build_crl", "verify_crl"]
 
@@ -59,8 +60,8 @@ def build_crl(
         A serial number or the CRL's number is negative or too long.
     """
     if next_update <= this_update:
-        message = f"the next CRL at {next_update.isoformat()} must come after this one, {this_update.isoformat()}"
-        raise InvalidRangeTimeCertificate(message, field="next_update", value=next_update.isoformat())
+        message = f"the next CRL at {rfc3339(next_update)} must come after this one, {rfc3339(this_update)}"
+        raise InvalidRangeTimeCertificate(message, field="next_update", value=rfc3339(next_update))
     if not 0 <= crl_number < _NUMBERS_END:
         raise Invalid(f"the CRL number {crl_number} is not 0 to 2^159 - 1", field="crl_number", value=crl_number)
     entries = [_entry(certificate) for certificate in revoked]

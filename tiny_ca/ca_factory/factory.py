@@ -40,6 +40,7 @@ from tiny_ca.models.certificate import CertificateDetails
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.settings import DEFAULT_LOGGER
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["CertificateFactory"]
 
@@ -88,7 +89,7 @@ class CertificateFactory:
         chain = tuple(getattr(ca_loader, "ca_chain", ()))
         self._issuer = Issuer(ca_loader.ca_cert, SoftwareSigner(ca_loader.ca_key), chain=chain)
         if self._issuer.not_valid_after <= datetime.now(UTC):
-            name, ended = self._issuer.subject.rfc4514_string(), self._issuer.not_valid_after.isoformat()
+            name, ended = self._issuer.subject.rfc4514_string(), rfc3339(self._issuer.not_valid_after)
             message = f"the CA {name!r}, or one above it, expired at {ended}; nothing it signs would be believed"
             raise ErrorLoadCert(message, field="ca_cert", value=ended)
         self._logger = logger or DEFAULT_LOGGER
@@ -325,8 +326,8 @@ class CertificateFactory:
             raise ValidationCertError(message, field="issuer", value=named)
         now = datetime.now(UTC)
         if not cert.not_valid_before_utc <= now <= cert.not_valid_after_utc:
-            window = f"{cert.not_valid_before_utc.isoformat()} to {cert.not_valid_after_utc.isoformat()}"
-            message = f"valid from {window}, which is not now ({now.isoformat()})"
+            window = f"{rfc3339(cert.not_valid_before_utc)} to {rfc3339(cert.not_valid_after_utc)}"
+            message = f"valid from {window}, which is not now ({rfc3339(now)})"
             raise ValidationCertError(message, field="validity", value=window)
         try:
             cert.verify_directly_issued_by(ca_cert)
@@ -417,7 +418,7 @@ def _issuer_of(cert: x509.Certificate) -> x509.Name:
 def _window(valid_from: datetime | None, days_valid: int, issuer: Issuer | None) -> tuple[datetime, datetime]:
     start, end = CertLifetime.compute(valid_from=valid_from, days_valid=days_valid)
     if issuer and end > issuer.not_valid_after:
-        message = f"{days_valid} days end {end.isoformat()}, after the CA itself ({issuer.not_valid_after.isoformat()})"
+        message = f"{days_valid} days end {rfc3339(end)}, after the CA itself ({rfc3339(issuer.not_valid_after)})"
         raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid)
     return start, end
 

@@ -28,6 +28,7 @@ from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
 from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarge
 from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.rfc3339 import rfc3339
 from tiny_ca.utils.serial_generator import SerialWithEncoding
 
 __all__ = ["Plan", "Verdict", "check", "plan", "planned_window", "verdicts"]
@@ -409,17 +410,17 @@ def _window(case: _Case) -> tuple[datetime, datetime]:
         start = _utc(asked)
         if now - start > case.profile.backdate:
             message = f"valid_from {start:%Y-%m-%dT%H:%M:%SZ} is in the past; the earliest is now"
-            raise Invalid(message, field="valid_from", value=start.isoformat())
+            raise Invalid(message, field="valid_from", value=rfc3339(start))
         end = _later(start, case.lifetime)
         if end - now > case.max_lifetime:
             message = (
                 f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would last beyond now + "
                 f"{format_duration(case.max_lifetime)}, the most that is allowed"
             )
-            raise Forbidden(message, rule="max_lifetime", value=start.isoformat())
+            raise Forbidden(message, rule="max_lifetime", value=rfc3339(start))
         if end <= now:
             message = f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would have ended already"
-            raise InvalidRangeTimeCertificate(message, field="valid_from", value=start.isoformat())
+            raise InvalidRangeTimeCertificate(message, field="valid_from", value=rfc3339(start))
     if case.issuer and end > case.issuer.not_valid_after:
         message = (
             f"a certificate until {end:%Y-%m-%dT%H:%M:%SZ} would outlive its issuer, "
@@ -444,8 +445,8 @@ def _utc(valid_from: datetime) -> datetime:
     except OverflowError:
         start = _FIRST - timedelta(days=1)
     if start < _FIRST:
-        message = f"valid_from {valid_from.isoformat()} is outside 1950 to 9999, the years that certificates can hold"
-        raise InvalidRangeTimeCertificate(message, field="valid_from", value=valid_from.isoformat())
+        message = f"valid_from {rfc3339(valid_from)} is outside 1950 to 9999, the years that certificates can hold"
+        raise InvalidRangeTimeCertificate(message, field="valid_from", value=rfc3339(valid_from))
     return start
 
 

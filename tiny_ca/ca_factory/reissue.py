@@ -27,6 +27,7 @@ from tiny_ca.ca_factory.signing import sign_tbs
 from tiny_ca.ca_factory.tbs import encode_extensions, encode_fields, tbs_fields
 from tiny_ca.const import CertType
 from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, LintError, ValidationCertError
+from tiny_ca.utils.rfc3339 import rfc3339
 from tiny_ca.utils.serial_generator import SerialWithEncoding
 
 __all__ = ["cosign", "renew"]
@@ -165,14 +166,14 @@ def _check_ours(source: x509.Certificate, issuer: Issuer) -> None:
 def _check_window(validity: Validity, issuer: Issuer) -> None:
     _, end = validity
     if end <= datetime.now(UTC):
-        message = f"the certificate would have ended at {end.isoformat()}; give days_valid for a new window"
-        raise InvalidRangeTimeCertificate(message, field="days_valid", value=end.isoformat())
+        message = f"the certificate would have ended at {rfc3339(end)}; give days_valid for a new window"
+        raise InvalidRangeTimeCertificate(message, field="days_valid", value=rfc3339(end))
     if end > issuer.not_valid_after:
         message = (
-            f"a certificate until {end.isoformat()} would outlive its CA, "
-            f"which ends {issuer.not_valid_after.isoformat()}; give fewer days_valid"
+            f"a certificate until {rfc3339(end)} would outlive its CA, "
+            f"which ends {rfc3339(issuer.not_valid_after)}; give fewer days_valid"
         )
-        raise InvalidRangeTimeCertificate(message, field="days_valid", value=end.isoformat())
+        raise InvalidRangeTimeCertificate(message, field="days_valid", value=rfc3339(end))
 
 
 def _readable(source: x509.Certificate) -> x509.Extensions:

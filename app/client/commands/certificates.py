@@ -206,9 +206,10 @@ def moment(text: str | None) -> str | None:
     if text is None or not re.fullmatch(r"[0-9]+[wdhms]", text):
         return text
     from tiny_ca.utils.duration import parse_duration
+    from tiny_ca.utils.rfc3339 import rfc3339
 
     then = datetime.now(UTC) + parse_duration(text, field="expires")
-    return then.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(then.replace(microsecond=0))
 
 
 def _issue_batch(session: Session, file: Path, defaults: Wish, *, out_dir: Path, key: KeySpec, force: bool) -> None:

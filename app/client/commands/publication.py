@@ -92,11 +92,13 @@ def _ca_view(certificate: x509.Certificate) -> dict[str, Any]:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from tiny_ca.utils.rfc3339 import rfc3339
+
     return {
         "subject": certificate.subject.rfc4514_string(),
         "serial_number": f"{certificate.serial_number:x}",
-        "not_valid_before": _rfc3339(certificate.not_valid_before_utc),
-        "not_valid_after": _rfc3339(certificate.not_valid_after_utc),
+        "not_valid_before": rfc3339(certificate.not_valid_before_utc),
+        "not_valid_after": rfc3339(certificate.not_valid_after_utc),
         "fingerprint_sha256": certificate.fingerprint(SHA256()).hex(),
         "certificate": certificate.public_bytes(Encoding.PEM).decode("ascii"),
     }
@@ -105,14 +107,12 @@ def _ca_view(certificate: x509.Certificate) -> dict[str, Any]:
 def _crl_view(read: x509.CertificateRevocationList) -> dict[str, Any]:
     from cryptography import x509
 
+    from tiny_ca.utils.rfc3339 import rfc3339
+
     return {
         "issuer": read.issuer.rfc4514_string(),
         "crl_number": read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
-        "this_update": _rfc3339(read.last_update_utc),
-        "next_update": _rfc3339(read.next_update_utc),
+        "this_update": rfc3339(read.last_update_utc),
+        "next_update": None if read.next_update_utc is None else rfc3339(read.next_update_utc),
         "revoked": len(read),
     }
-
-
-def _rfc3339(moment: Any) -> str | None:  # noqa: ANN401  # a datetime, or None
-    return None if moment is None else str(moment.isoformat()).replace("+00:00", "Z")

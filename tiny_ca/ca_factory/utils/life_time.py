@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from tiny_ca.exc import InvalidRangeTimeCertificate
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["CertLifetime"]
 
@@ -38,8 +39,8 @@ class CertLifetime:
             message = f"{days_valid} days from {not_before:%Y-%m-%d} end past the year 9999 (RFC 5280 §4.1.2.5)"
             raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid) from error
         if not_after <= now:
-            message = f"the certificate would have ended at {not_after.isoformat()}, before now ({now.isoformat()})"
-            raise InvalidRangeTimeCertificate(message, field="valid_from", value=not_before.isoformat())
+            message = f"the certificate would have ended at {rfc3339(not_after)}, before now ({rfc3339(now)})"
+            raise InvalidRangeTimeCertificate(message, field="valid_from", value=rfc3339(not_before))
         return not_before, not_after
 
     @staticmethod
@@ -80,6 +81,6 @@ def _begin(valid_from: datetime) -> datetime:
     except OverflowError:
         fits, not_before = False, valid_from
     if not fits:
-        message = f"valid_from {valid_from.isoformat()} is outside 1950 to 9999, the years that certificates can hold"
-        raise InvalidRangeTimeCertificate(message, field="valid_from", value=valid_from.isoformat())
+        message = f"valid_from {rfc3339(valid_from)} is outside 1950 to 9999, the years that certificates can hold"
+        raise InvalidRangeTimeCertificate(message, field="valid_from", value=rfc3339(valid_from))
     return not_before

@@ -15,6 +15,7 @@ from tiny_ca.db.models import CertificateName, CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.filters import conditions, reversed_name
 from tiny_ca.exc import CertNotFound, Conflict, NotUniqueCertOwner
+from tiny_ca.utils.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,7 +201,7 @@ def delete_expired(session: Session, serial: int, *, now: datetime, audit: Audit
         message = f"there is no certificate with serial number {serial:x}"
         raise CertNotFound(message)
     if expires >= now:
-        message = f"certificate {serial:x} is valid until {expires.isoformat()}; only expired ones are deleted"
+        message = f"certificate {serial:x} is valid until {rfc3339(expires)}; only expired ones are deleted"
         raise Conflict(message)
     session.execute(
         delete(CertificateRecord)

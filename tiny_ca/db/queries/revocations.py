@@ -12,6 +12,7 @@ from tiny_ca.db.models import CertificateRecord, IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.exc import CertNotFound, Conflict, Invalid
 from tiny_ca.models.revocation import reason_code, reason_name
+from tiny_ca.utils.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +53,7 @@ def revoke(
     if record.revocation_date is not None and record.revocation_reason == code:
         return record
     if record.not_valid_after < now:
-        message = f"certificate {serial:x} expired at {record.not_valid_after.isoformat()}; only valid ones are revoked"
+        message = f"certificate {serial:x} expired at {rfc3339(record.not_valid_after)}; only valid ones are revoked"
         raise Conflict(message)
     if record.revocation_date is not None and record.revocation_reason != _HOLD and code != _KEY_COMPROMISE:
         in_force = reason_name(record.revocation_reason or 0)
@@ -80,7 +81,7 @@ def unhold(session: Session, serial: int, *, now: datetime, audit: AuditEntry | 
         message = f"certificate {serial:x} is not on hold"
         raise Conflict(message)
     if record.not_valid_after < now:
-        message = f"certificate {serial:x} expired at {record.not_valid_after.isoformat()} while on hold"
+        message = f"certificate {serial:x} expired at {rfc3339(record.not_valid_after)} while on hold"
         raise Conflict(message)
     record.status = CertificateStatus.VALID.value
     record.revocation_reason = record.revocation_date = None

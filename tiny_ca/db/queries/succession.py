@@ -14,6 +14,7 @@ from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.revocations import locked_certificate, revoke
 from tiny_ca.exc import Conflict, NotUniqueCertOwner
+from tiny_ca.utils.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,7 +96,7 @@ def _rotated(session: Session, serial: int, entry: CertificateEntry, now: dateti
 def _successable(session: Session, serial: int) -> CertificateRecord:
     old = locked_certificate(session, serial)
     if old.revocation_date is not None:
-        raise Conflict(f"certificate {serial:x} was revoked at {old.revocation_date.isoformat()}: it has no successor")
+        raise Conflict(f"certificate {serial:x} was revoked at {rfc3339(old.revocation_date)}: it has no successor")
     return old
 
 
