@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -31,7 +32,7 @@ class Examination:
     async def verify(self, certificate: x509.Certificate) -> str | None:
         """Why this CA does not vouch for a certificate now: chain, time, signature, revocation. None: it does."""
         # 1. Chain and signature: one of our CAs signed it.
-        above = self._above(certificate)
+        above = await asyncio.to_thread(self._above, certificate)
         if above is None:
             return "no CA of this service signed it"
         # 2. Time: it, and every CA above it.

@@ -6,10 +6,11 @@ Authorize, then sign through the pipeline, then answer from what is durable. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec
 
 from cryptography import x509
 from sqlalchemy.orm import Session
@@ -41,6 +42,8 @@ from tiny_ca.models.key_spec import KeySpec
 
 __all__ = ["LifecycleService", "Made", "Wish"]
 
+_P = ParamSpec("_P")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -64,11 +67,22 @@ class Made:
     private_key: PrivateKey | None = None
 
 
+def _repeatable(
+    act: Callable[Concatenate[LifecycleService, Caller, _P], Awaitable[Made]],
+) -> Callable[Concatenate[LifecycleService, Caller, _P], Coroutine[Any, Any, Made]]:
+    """An act that a second request with its idempotency key does not do again."""
+
+    @wraps(act)
+    async def once(self: LifecycleService, caller: Caller, /, *args: _P.args, **kwargs: _P.kwargs) -> Made:
+        return await self._earlier(caller) or await act(self, caller, *args, **kwargs)
+
+    return once
+
+
 class LifecycleService:
     """One instance for the application; every method may be called many times at once.
 
-    ``profiles`` may be replaced by others: each method takes what is there when it is called, before it waits for
-    anything, and goes on with that.
+    ``profiles`` may be replaced by others: each act takes what is there once, and goes on with that.
     """
 
     def __init__(
@@ -95,6 +109,7 @@ class LifecycleService:
         self._keys.give_up()
         self._pipeline.give_up()
 
+    @_repeatable
     async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Made:
         """Sign a CSR (PEM or DER).
 
@@ -103,16 +118,9 @@ class LifecycleService:
         Malformed, Invalid, Forbidden, Conflict, Unavailable
             The CSR is none, is unfit, policy or state says no, or it could not be recorded.
         """
-        profiles = self.profiles
-        earlier = await self._earlier(caller)
-        if earlier is not None:
-            return earlier
-        async with self._refusals(caller, "certificate.issue", wish.profile):
-            caller.principal.require(Permission.CERTIFICATES_ISSUE)
-            profile = _profile(profiles, wish.profile or "server")
-            order = self._order(caller, wish, lambda: _request_of(csr, wish), profile)
-        return await self._submit(order)
+        return await self._submit(await self._wished(caller, wish, lambda: _request_of(csr, wish)))
 
+    @_repeatable
     async def issue_from_config(
         self, caller: Caller, request: CertificateRequest, wish: Wish, *, default_profile: str
     ) -> Made:
@@ -123,14 +131,7 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             As for a CSR.
         """
-        profiles = self.profiles
-        earlier = await self._earlier(caller)
-        if earlier is not None:
-            return earlier
-        async with self._refusals(caller, "certificate.issue", wish.profile):
-            caller.principal.require(Permission.CERTIFICATES_ISSUE)
-            profile = _profile(profiles, wish.profile or default_profile)
-            order = self._order(caller, wish, lambda: request, profile)
+        order = await self._wished(caller, wish, lambda: request, default_profile=default_profile)
         return await self._with_new_key(order, request)
 
     async def renew(self, caller: Caller, serial_number: int, lifetime: timedelta | None) -> Made:
@@ -157,6 +158,7 @@ class LifecycleService:
         """
         return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key)
 
+    @_repeatable
     async def cosign(self, caller: Caller, certificate: x509.Certificate, wish: Wish) -> Made:
         """Issue what another CA's certificate holds, as far as the profile allows it. Its key is not proved.
 
@@ -165,15 +167,9 @@ class LifecycleService:
         Invalid, Forbidden, Conflict, Unavailable
             Its key or a name is unfit, policy or state says no, or it could not be recorded.
         """
-        profiles = self.profiles
-        earlier = await self._earlier(caller)
-        if earlier is not None:
-            return earlier
-        async with self._refusals(caller, "certificate.cosign", wish.profile):
-            caller.principal.require(Permission.CERTIFICATES_COSIGN)
-            profile = _profile(profiles, wish.profile or "server")
-            order = self._order(caller, wish, lambda: _copy_of(certificate, wish), profile)
-        return await self._submit(replace(order, action="certificate.cosign"))
+        action, permission = "certificate.cosign", Permission.CERTIFICATES_COSIGN
+        copy = partial(_copy_of, certificate, wish)
+        return await self._submit(await self._wished(caller, wish, copy, action=action, permission=permission))
 
     async def simulate(
         self, caller: Caller, read: Callable[[], CertificateRequest], wish: Wish, *, default_profile: str
@@ -200,6 +196,7 @@ class LifecycleService:
         detail = f"the key {key} is blocked: make a new key" if blocked else None
         return (Verdict(rule="key_blocked", passed=not blocked, detail=detail),)
 
+    @_repeatable
     async def _succeed(
         self,
         caller: Caller,
@@ -210,11 +207,7 @@ class LifecycleService:
         csr: bytes | None = None,
         key: KeySpec | None = None,
     ) -> Made:
-        profiles = self.profiles
-        earlier = await self._earlier(caller)
-        if earlier is not None:
-            return earlier
-        rotates = action == "certificate.rotate"
+        profiles, rotates = self.profiles, action == "certificate.rotate"
         audit = caller.audit(action, self._clock(), serial_number=str(serial_number))
         async with refusals(self._db, audit):
             caller.principal.require(Permission.CERTIFICATES_ISSUE)
@@ -310,6 +303,22 @@ class LifecycleService:
             raise Conflict(f"certificate {int(outcome['id']):x} was issued for this key, and deleted since") from None
         return Made(record, load(record), self._issuers.known(str(record.issuer_id)))
 
+    async def _wished(
+        self,
+        caller: Caller,
+        wish: Wish,
+        read: Callable[[], CertificateRequest],
+        *,
+        action: str = "certificate.issue",
+        permission: Permission = Permission.CERTIFICATES_ISSUE,
+        default_profile: str = "server",
+    ) -> IssuanceOrder:
+        """What the pipeline is asked for; a refusal is audited under ``action``."""
+        async with refusals(self._db, caller.audit(action, self._clock(), profile=wish.profile)):
+            caller.principal.require(permission)
+            profile = _profile(self.profiles, wish.profile or default_profile)
+            return replace(self._order(caller, wish, read, profile), action=action)
+
     def _order(
         self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], profile: Profile
     ) -> IssuanceOrder:
@@ -331,9 +340,6 @@ class LifecycleService:
             return self._issuers.for_issuing(issuer_id)
         except NotFound as error:  # in a request it is a field like any other
             raise Invalid(error.message, field="issuer_id", value=issuer_id) from error
-
-    def _refusals(self, caller: Caller, action: str, profile: str | None) -> AbstractAsyncContextManager[None]:
-        return refusals(self._db, caller.audit(action, self._clock(), profile=profile))
 
 
 def _profile(profiles: Mapping[str, Profile], name: str) -> Profile:
