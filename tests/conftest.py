@@ -1,4 +1,4 @@
-"""What all tests share: one running service for those that only talk to it."""
+"""What all tests share: one running service for those that only talk to it, and one PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.postgres import any_server, new_database
 from tests.running import RunningService
 
 # Beside the built-in profiles, unchanged: one for each constraint that none of those has.
@@ -36,6 +37,20 @@ max_lifetime = "9000d"
 def anyio_backend() -> str:
     """The service runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Give the URL of a PostgreSQL server."""
+    with any_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """Give the URL of an empty PostgreSQL database."""
+    with new_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
