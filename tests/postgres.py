@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 __all__ = ["PostgresServer", "administer", "any_server", "new_database"]
@@ -55,10 +55,13 @@ class PostgresServer:
 
     def crash(self) -> None:
         """As a power cut does, and then start it again: it recovers from its log."""
-        process = self._server.get_postmaster_info().process
-        for one in (*process.children(recursive=True), process):
-            one.send_signal(signal.SIGKILL)
-        process.wait(30)
+        postmaster = self._server.get_postmaster_info().process
+        children = postmaster.children(recursive=True)
+        postmaster.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):  # it sees that its parent is gone
+                child.kill()
+        psutil.wait_procs([postmaster, *children], 30)
         self._server.start()
 
 

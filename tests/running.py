@@ -65,6 +65,10 @@ class RunningService:
     def start(self) -> None:
         """Start, on port 0 unless the arguments say otherwise; returns when it listens."""
         self.spawn()
+        self.wait_until_listening()
+
+    def wait_until_listening(self) -> None:
+        """Wait until what was spawned says where it listens."""
         if not self._listens.wait(_START_SECONDS):
             self.process.kill()
             raise AssertionError(f"the service did not start:\n{self.log}")
