@@ -13,7 +13,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 __all__ = ["PostgresServer", "administer", "any_server", "new_database"]

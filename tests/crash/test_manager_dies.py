@@ -26,7 +26,7 @@ def test_killed_before_every_effect(tmp_path: Path, case: str, kind: str) -> Non
     """Wherever it dies: once repaired, every folder has its record and every valid certificate its folder."""
     template = make_template(tmp_path / "template")
     processes: list[tuple[Path, subprocess.Popen[bytes]]] = []
-    for k in range(1, 14):
+    for k in range(1, 22):
         home = tmp_path / str(k)
         shutil.copytree(template, home)
         command = [sys.executable, "-m", "tests.crash.manager_victim", kind, str(home), case, str(k)]

@@ -21,14 +21,14 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.const import Succession
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.queries import valid_with_key
+from tiny_ca.db.queries import certificate_by_uuid, superseded_with_key, valid_with_key
 from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import FileAlreadyExists, RegistryUnavailable
 from tiny_ca.managers.effects import Run
 from tiny_ca.storage.base_storage import BaseStorage
 from tiny_ca.storage.const import CryptoObject
 from tiny_ca.storage.folders import checked_name, checked_path
-from tiny_ca.storage.unfinished import UnfinishedFolder
+from tiny_ca.storage.unfinished import StorageLock, UnfinishedFolder
 
 __all__ = ["ACCOUNTING", "SHARED", "Heir", "Keeping", "Made", "is_ours", "offers"]
 
@@ -96,13 +96,32 @@ class Keeping:
         self._logger = logger
         self._run = run
 
-    async def _place(self, cert_path: str | Path | None, uuid_str: str | None, *, is_overwrite: bool) -> _Place:
-        checked_path(cert_path, "cert_path")
+    async def _lock_storage(self) -> StorageLock | None:
+        """Wait for the storage's lock; None where it has none."""
+        if not offers(self._storage, "lock_folders"):
+            return None
+        storage: Any = self._storage
+        while True:  # in short turns: what waits in a thread must not keep the one that is waited for from getting one
+            lock: StorageLock | None = await self._run(storage.lock_folders)
+            if lock is not None:
+                return lock
+
+    async def _place(
+        self,
+        database: BaseDB,
+        cert_path: str | Path | None,
+        uuid_str: str | None,
+        *,
+        is_overwrite: bool = False,
+        key_type: CertType = CertType.SERVICE,
+    ) -> _Place:
+        steps = checked_path(cert_path, "cert_path")
         fresh = str(uuid4())
         place = _Place(cert_path=cert_path, uuid=fresh, written=fresh)
         if uuid_str is None:
             return place
         checked_name(uuid_str, "uuid_str")
+        await self._check_holder(database, uuid_str, "/".join(steps), key_type)
         if not offers(self._storage, "has_certificate_folder") or not await self._has_folder(uuid_str, cert_path):
             # A storage that cannot say what is there overwrites in place, and then nothing can be taken back.
             blind = is_overwrite and not offers(self._storage, "has_certificate_folder")
@@ -113,6 +132,24 @@ class Keeping:
             storage: Any = self._storage
             await self._run(storage.check_replaceable, uuid_str=uuid_str, cert_path=cert_path)
         return replace(place, uuid=uuid_str)
+
+    async def _check_holder(self, database: BaseDB, uuid: str, cert_path: str, key_type: CertType) -> None:
+        """A name of a folder is one certificate's, and a CA's key stays: there may be a CRL to sign yet."""
+        if not offers(database, "read") or not is_ours(database.get_by_serial):
+            return
+        registry: Any = database
+        holder: CertificateRecord | None = await self._run(registry.read, certificate_by_uuid, uuid)
+        if holder is None:
+            return
+        serial = int(holder.serial_number)
+        if holder.key_type == CertType.CA.value and key_type is not CertType.CA:
+            raise FileAlreadyExists(f"the folder {uuid!r} is that of the CA {serial:x}; give another uuid_str")
+        if offers(self._storage, "locate_certificate_folder"):
+            storage: Any = self._storage
+            found = await self._run(storage.locate_certificate_folder, uuid_str=uuid, serial_number=serial)
+            if found not in {None, cert_path}:
+                message = f"the folder {uuid!r} is that of certificate {serial:x}, in {found!r}; give another uuid_str"
+                raise FileAlreadyExists(message)
 
     async def _keep(self, database: BaseDB, place: _Place, made: Made, heir: Heir) -> list[Path]:
         """Keep the files, then the record, or neither; only then does the old certificate go. Return the paths."""
@@ -153,12 +190,25 @@ class Keeping:
             ended = await self._superseded(database, heir)
         if place.staged:
             paths = await self._put_in_place(place, paths)
+        for old in ended:
+            await self._forget(database, old, place.cert_path, in_place=uuid)
+        # The mark goes last: whoever repairs after us ends what we have not.
         await self._finish_folder(unfinished)
-        if made.key_type is not CertType.CA:  # a CA's key stays: there may be a CRL to sign yet
-            for old in ended:
-                if old.uuid not in {None, uuid} and not await self._shares_key(database, old):
-                    await self._delete_files(old, place.cert_path)
         return paths
+
+    async def _forget(
+        self, database: BaseDB, old: CertificateRecord, cert_path: str | Path | None, *, in_place: str
+    ) -> None:
+        """Delete the files of what was superseded; a CA's stay, and a key that a valid certificate has.
+
+        ``in_place``: the new certificate's folder, which may have had its name.
+        """
+        if old.key_type == CertType.CA.value or await self._shares_key(database, old):
+            return
+        for ended in (old, *await self._with_its_key(database, old)):
+            blind = ended.uuid == in_place and not offers(self._storage, "delete_certificate_files")
+            if not blind and not await self._delete_files(ended, cert_path):
+                self._logger.warning("the files of superseded certificate %s are still there", ended.serial_number)
 
     async def _begin_folder(self, place: _Place) -> UnfinishedFolder | None:
         if place.in_place or not offers(self._storage, *ACCOUNTING):
@@ -225,6 +275,14 @@ class Keeping:
         registry: Any = database
         others = await self._run(registry.read, valid_with_key, old, now=datetime.now(UTC))
         return bool(others)
+
+    async def _with_its_key(self, database: BaseDB, old: CertificateRecord) -> list[CertificateRecord]:
+        """The superseded certificates of the same key: what kept their files is gone."""
+        if not offers(database, "read") or not is_ours(database.get_by_serial):
+            return []
+        registry: Any = database
+        found: list[CertificateRecord] = await self._run(registry.read, superseded_with_key, old)
+        return found
 
     async def _delete_files(self, record: CertificateRecord, cert_path: str | Path | None) -> bool:
         """Delete a certificate's files, wherever they are; False where they could not be deleted."""

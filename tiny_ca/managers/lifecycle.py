@@ -15,6 +15,7 @@ from typing import Any
 from cryptography import x509
 
 from tiny_ca.ca_factory.arguments import check_kind
+from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.factory import CertificateFactory
 from tiny_ca.ca_factory.keys import PrivateKey
 from tiny_ca.ca_factory.utils.life_time import CertLifetime
@@ -30,6 +31,7 @@ from tiny_ca.exc import (
     NotUniqueCertOwner,
     ValidationCertError,
 )
+from tiny_ca.managers.alone import alone
 from tiny_ca.managers.effects import Run
 from tiny_ca.managers.keeping import SHARED, Heir, Made, is_ours, offers
 from tiny_ca.managers.repair import Repair, Repairing
@@ -68,6 +70,7 @@ class Lifecycle(Repairing):
     def factory(self, factory: CertificateFactory) -> None:
         self._factory = _checked_factory(factory)
 
+    @alone
     async def create_self_signed_ca(
         self,
         config: CAConfig,
@@ -87,7 +90,7 @@ class Lifecycle(Repairing):
         database = self._needed_database()
         check_kind(config, CAConfig, "config")
         heir = await self._heir(database, config.common_name, CertType.CA, is_overwrite=is_overwrite)
-        place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
+        place = await self._place(database, cert_path, uuid_str, is_overwrite=is_overwrite, key_type=CertType.CA)
         build = CertificateFactory.build_self_signed_ca
         cert, key = await self._run(build, **_arguments(config), logger=self._logger)
         files = await self._keep(database, place, Made(cert, (key,), "ca", CertType.CA), heir)
@@ -107,17 +110,32 @@ class Lifecycle(Repairing):
         NotUniqueCertOwner
             A valid certificate has that common name; with ``is_overwrite`` it is revoked as superseded instead.
         FileAlreadyExists
-            The folder ``uuid_str`` is in use and ``is_overwrite`` is False.
+            The folder ``uuid_str`` is in use and ``is_overwrite`` is False, or is that of a CA.
         """
+        # Otherwise the folder is new, and no other one goes: any number of these may go on at once.
+        if uuid_str is None and not is_overwrite:
+            return await self._issued(config, cert_path, None, is_overwrite=False)
+        return await self._issued_alone(config, cert_path, uuid_str, is_overwrite=is_overwrite)
+
+    async def _issued(
+        self, config: ClientConfig, cert_path: str | Path | None, uuid_str: str | None, *, is_overwrite: bool
+    ) -> tuple[x509.Certificate, PrivateKey, x509.CertificateSigningRequest]:
         factory, database = await self._signing()
         check_kind(config, ClientConfig, "config")
         file_name = _file_name(config)
         heir = await self._heir(database, config.common_name, config.serial_type, is_overwrite=is_overwrite)
-        place = await self._place(cert_path, uuid_str, is_overwrite=is_overwrite)
+        place = await self._place(database, cert_path, uuid_str, is_overwrite=is_overwrite, key_type=config.serial_type)
         cert, key, csr = await self._run(factory.issue_certificate, **_arguments(config))
         await self._keep(database, place, Made(cert, (key, csr), file_name, config.serial_type), heir)
         return cert, key, csr
 
+    @alone
+    async def _issued_alone(
+        self, config: ClientConfig, cert_path: str | Path | None, uuid_str: str | None, *, is_overwrite: bool
+    ) -> tuple[x509.Certificate, PrivateKey, x509.CertificateSigningRequest]:
+        return await self._issued(config, cert_path, uuid_str, is_overwrite=is_overwrite)
+
+    @alone
     async def issue_intermediate_ca(  # noqa: PLR0913, PLR0917  # the documented signature
         self,
         common_name: str,
@@ -147,7 +165,7 @@ class Lifecycle(Repairing):
             The folder ``uuid_str`` is in use.
         """
         factory, database = await self._signing()
-        place = await self._place(cert_path, uuid_str, is_overwrite=False)
+        place = await self._place(database, cert_path, uuid_str, key_type=CertType.CA)
         cert, private_key = await self._run(
             factory.issue_intermediate_ca,
             common_name=common_name,
@@ -178,13 +196,14 @@ class Lifecycle(Repairing):
         """
         factory, database = await self._signing()
         old = await self._successable(database, serial)
-        place = await self._place(None, None, is_overwrite=False)
+        place = await self._place(database, None, None)
         source = x509.load_pem_x509_certificate(old.certificate_pem.encode())
         cert = await self._run(factory.renew_certificate, source, days_valid=days_valid, valid_from=valid_from)
         made = Made(cert, (), _derived_name(old.common_name), CertType(old.key_type))
         await self._keep(database, place, made, Heir(Succession.RENEWAL, old))
         return cert
 
+    @alone
     async def rotate_certificate(
         self, serial: int, config: ClientConfig
     ) -> tuple[x509.Certificate, PrivateKey, x509.CertificateSigningRequest]:
@@ -208,7 +227,7 @@ class Lifecycle(Repairing):
             raise ValidationCertError(message, field="serial", value=f"{serial:x}")
         if config.common_name != old.common_name:
             await self._check_free(database, config.common_name)
-        place = await self._place(None, None, is_overwrite=False)
+        place = await self._place(database, None, None)
         cert, key, csr = await self._run(factory.issue_certificate, **_arguments(config))
         made = Made(cert, (key, csr), file_name, config.serial_type)
         await self._keep(database, place, made, Heir(Succession.ROTATION, old))
@@ -225,7 +244,7 @@ class Lifecycle(Repairing):
             As ``CertificateFactory.cosign_certificate``.
         """
         factory, database = await self._signing()
-        place = await self._place(None, None, is_overwrite=False)
+        place = await self._place(database, None, None)
         signed = await self._run(factory.cosign_certificate, cert, days_valid=days_valid, valid_from=valid_from)
         kind, _ = CertSerialParser.typed(signed)
         made = Made(signed, (), _derived_name(common_name_of(signed)), kind or CertType.SERVICE)
@@ -266,10 +285,25 @@ class Lifecycle(Repairing):
     async def generate_crl(
         self, cert_path: str | Path | None = None, days_valid: int = 1
     ) -> x509.CertificateRevocationList:
-        """Sign a CRL of everything revoked and put it in the place of ``crl.pem``."""
-        factory, database = self._needed_factory(), self._needed_database()
+        """Sign a CRL of everything revoked and put it in the place of ``crl.pem``.
+
+        Its number is higher than that one's (RFC 5280 §5.2.3).
+
+        Raises
+        ------
+        FileAlreadyExists
+            ``crl.pem`` is no CRL there.
+        """
+        return await self._publish(self._needed_factory(), self._needed_database(), cert_path, days_valid)
+
+    @alone
+    async def _publish(
+        self, factory: CertificateFactory, database: BaseDB, cert_path: str | Path | None, days_valid: int
+    ) -> x509.CertificateRevocationList:
+        # Numbered and listed under the lock: of two, the one with the higher number says no less.
+        before = await self._saved_crl(cert_path)
         rows: list[Any] = await self._run(_revoked_source(database, factory))
-        crl = await self._run(factory.build_crl, rows, days_valid=days_valid)
+        crl = await self._run(factory.build_crl, rows, days_valid=days_valid, crl_number=_number_after(before))
         await self._run(
             self._storage.save_certificate,
             cert=crl,
@@ -277,6 +311,15 @@ class Lifecycle(Repairing):
             cert_path=cert_path,
             is_add_uuid=False,
             is_overwrite=True,
+        )
+        return crl
+
+    async def _saved_crl(self, cert_path: str | Path | None) -> x509.CertificateRevocationList | None:
+        if not offers(self._storage, "saved_crl"):
+            return None
+        storage: Any = self._storage
+        crl: x509.CertificateRevocationList | None = await self._run(
+            storage.saved_crl, file_name="crl", cert_path=cert_path
         )
         return crl
 
@@ -330,6 +373,7 @@ class Lifecycle(Repairing):
         """Mark as expired whatever has; return how many."""
         return await self._run(self._needed_database().update_status_expired)
 
+    @alone
     async def delete_certificate(self, serial: int, cert_path: str | Path | None = None) -> bool:
         """Delete folder and row; False for an unknown serial, or where either could not be deleted.
 
@@ -350,6 +394,7 @@ class Lifecycle(Repairing):
             return offers(database, "delete_by_serial") and await self._run(registry.delete_by_serial, serial)
         return await self._run(database.delete_by_uuid, uuid=record.uuid)
 
+    @alone
     async def repair(self, *, mend: bool = True) -> list[Repair]:
         """Find the folders that dead processes left unfinished; unless ``mend`` is False, bring them to an end.
 
@@ -441,6 +486,19 @@ def _revoked_source(database: BaseDB, factory: CertificateFactory) -> Callable[[
     if offers(database, "require_revoked") and is_ours(source):
         return partial(registry.require_revoked, factory.issuer.certificate)
     return source
+
+
+def _number_after(crl: x509.CertificateRevocationList | None) -> int:
+    """The microseconds since 1970, or one more than the last number where a clock has gone back."""
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    try:
+        return now if crl is None else max(now, _crl_number(crl) + 1)
+    except (*UNREADABLE, x509.ExtensionNotFound):
+        return now
+
+
+def _crl_number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
 def _arguments(config: CAConfig | ClientConfig) -> dict[str, Any]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cryptography import x509
+
+from tiny_ca.const import CertType
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.queries import certificate_by_serial
+from tiny_ca.db.queries import certificate_by_serial, superseded_by
 from tiny_ca.managers.keeping import ACCOUNTING, Keeping, is_ours, offers
+from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.storage.unfinished import UnfinishedFolder
 
 __all__ = ["Repair", "Repairing"]
@@ -18,8 +22,8 @@ __all__ = ["Repair", "Repairing"]
 class Repair:
     """One folder that a process left unfinished, and what became of it; ``serial_number`` None: no certificate in it.
 
-    ``discarded``: the certificate was not recorded, and is deleted. ``finished``: it was, and stands. ``put in place``:
-    it was, under the name of a folder whose place it has now taken.
+    ``discarded``: the certificate was not recorded, or is superseded by now, and its files are deleted.
+    ``finished``: it was, and stands. ``put in place``: it was, under the name of a folder whose place it has now taken.
     """
 
     uuid: str
@@ -39,16 +43,17 @@ class Repairing(Keeping):
             record = next((one for one in found if one is not None), None)
             repairs.append(_repair(folder, record))
             self._logger.info("unfinished folder %s: %s", folder.uuid, repairs[-1].action)
-            if mend and record is None:
+            if mend and (record is None or _is_over(record)):
                 await self._run(storage.discard_certificate_folder, folder)
             elif mend and record is not None:
-                await self._settle(storage, folder, record)
+                await self._settle(database, folder, record)
             folder.release()
         if mend:
             await self._run(storage.sweep)
         return repairs
 
-    async def _settle(self, storage: Any, folder: UnfinishedFolder, record: CertificateRecord) -> None:  # noqa: ANN401
+    async def _settle(self, database: BaseDB, folder: UnfinishedFolder, record: CertificateRecord) -> None:
+        storage = self._accounting_storage()
         if record.uuid not in {None, folder.uuid}:
             await self._run(
                 storage.replace_certificate_folder,
@@ -56,7 +61,16 @@ class Repairing(Keeping):
                 by_uuid=folder.uuid,
                 cert_path=folder.cert_path,
             )
+        for old in await self._superseded_by(database, record):
+            await self._forget(database, old, folder.cert_path, in_place=str(record.uuid))
         await self._run(storage.finish_certificate_folder, folder)
+
+    async def _superseded_by(self, database: BaseDB, record: CertificateRecord) -> list[CertificateRecord]:
+        if not offers(database, "read") or not is_ours(database.get_by_serial):
+            return []
+        registry: Any = database
+        found: list[CertificateRecord] = await self._run(registry.read, superseded_by, record)
+        return found
 
     async def _recorded(self, database: BaseDB, serial: int) -> CertificateRecord | None:
         """Ask so that a registry which does not answer is never taken for one that does not know."""
@@ -77,7 +91,13 @@ class Repairing(Keeping):
 
 
 def _repair(folder: UnfinishedFolder, record: CertificateRecord | None) -> Repair:
-    if record is None:
+    if record is None or _is_over(record):
         return Repair(folder.uuid, folder.cert_path, next(iter(folder.serial_numbers), None), "discarded")
     action: Literal["finished", "put in place"] = "finished" if record.uuid in {None, folder.uuid} else "put in place"
     return Repair(folder.uuid, folder.cert_path, int(record.serial_number), action)
+
+
+def _is_over(record: CertificateRecord) -> bool:
+    """Whether its key is of no use to anybody; a CA's signs CRLs yet."""
+    superseded = record.revocation_reason == REASON_CODES[x509.ReasonFlags.superseded]
+    return superseded and record.key_type != CertType.CA.value

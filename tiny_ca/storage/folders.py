@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -35,6 +36,7 @@ _FOLDER_MODE = 0o700
 _SECRET_MODE = 0o600
 _PUBLIC_MODE = 0o644
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_RESERVED = re.compile(r"\.[0-9a-f]{16}\.(tmp|new|old)|\.unfinished")
 _OPEN_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,7 +46,7 @@ def checked_name(value: str, field: str) -> str:
     Raises
     ------
     Invalid
-        Empty, ``.``, ``..``, with a slash or NUL in it, or too long for a file system.
+        Empty, ``.``, ``..``, with a slash or NUL in it, too long for a file system, or one of the storage's own.
     """
     if value in {"", ".", ".."} or "/" in value or "\0" in value:
         raise Invalid(
@@ -54,6 +56,8 @@ def checked_name(value: str, field: str) -> str:
         length = len(os.fsencode(value))
     except UnicodeEncodeError:  # a lone surrogate
         raise Invalid(f"{field} holds what no file name can: {value!r}", field=field, value=value) from None
+    if _RESERVED.fullmatch(value):  # by such a name, a repair knows what somebody left behind
+        raise Invalid(f"{field} {value!r} is a name of the storage's own; take another", field=field, value=value)
     if length > _MAX_NAME_BYTES:
         raise Invalid(f"{field} is longer than {_MAX_NAME_BYTES} bytes", field=field, value=value)
     return value

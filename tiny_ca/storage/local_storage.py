@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 import warnings
+from contextlib import suppress
 from logging import Logger
 from pathlib import Path
 from uuid import uuid4
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     KeySerializationEncryption,
@@ -22,7 +24,7 @@ from tiny_ca.storage import folders, unfinished
 from tiny_ca.storage.base_storage import BaseStorage
 from tiny_ca.storage.const import CryptoObject
 from tiny_ca.storage.serializer import Serializer
-from tiny_ca.storage.unfinished import UnfinishedFolder
+from tiny_ca.storage.unfinished import StorageLock, UnfinishedFolder
 
 __all__ = ["LocalStorage"]
 
@@ -163,6 +165,25 @@ class LocalStorage(BaseStorage):
             folders.replace_folder(parent, name, folders.checked_name(by_uuid, "by_uuid"))
         return self._root.joinpath(*steps, name)
 
+    def saved_crl(self, file_name: str, cert_path: str | Path | None = None) -> x509.CertificateRevocationList | None:
+        """Read the CRL that was saved under that name, in no folder of its own; None where there is none.
+
+        Raises
+        ------
+        FileAlreadyExists
+            The file is something else.
+        """
+        steps = folders.checked_path(cert_path, "cert_path")
+        path = self._root.joinpath(*steps, f"{folders.checked_name(file_name, 'file_name')}.pem")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        for load in (x509.load_pem_x509_crl, x509.load_der_x509_crl):
+            with suppress(ValueError):
+                return load(data)
+        raise FileAlreadyExists(f"{path} is no CRL, so that none takes its place; give another cert_path")
+
     def begin_certificate_folder(self, uuid_str: str, cert_path: str | Path | None = None) -> UnfinishedFolder:
         """Make the folder for a certificate that is still to be recorded; until ``finish`` it counts as unfinished.
 
@@ -185,6 +206,10 @@ class LocalStorage(BaseStorage):
     def unfinished_certificate_folders(self) -> list[UnfinishedFolder]:
         """The folders whose maker died before it finished them; those that somebody works on are not among them."""
         return unfinished.stale(self._root)
+
+    def lock_folders(self) -> StorageLock | None:
+        """Lock the storage against every other process and task; None, after a moment, where another has it."""
+        return unfinished.lock(self._root)
 
     def sweep(self) -> int:
         """Delete the temporary files and folders of those who died, and return how many there were."""

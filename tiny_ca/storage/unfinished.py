@@ -12,6 +12,8 @@ import fcntl
 import os
 import re
 import secrets
+import stat
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,11 +26,24 @@ from cryptography import x509
 from tiny_ca.exc import FileAlreadyExists
 from tiny_ca.storage.folders import OPEN_FOLDER, delete_folder, opened
 
-__all__ = ["UnfinishedFolder", "begin", "delete_certificate", "discard", "finish", "holds", "locate", "stale", "sweep"]
+__all__ = [
+    "StorageLock",
+    "UnfinishedFolder",
+    "begin",
+    "delete_certificate",
+    "discard",
+    "finish",
+    "holds",
+    "locate",
+    "lock",
+    "stale",
+    "sweep",
+]
 
 _MARK: Final = ".unfinished"
 _OURS: Final = re.compile(r"\.[0-9a-f]{16}\.(tmp|new|old)")
 _MAX_SIZE: Final = 1 << 20
+_LOCK_SECONDS: Final = 0.01
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 
 
@@ -48,6 +63,30 @@ class UnfinishedFolder:
     def release(self) -> None:
         """Give up the lock; again, it does nothing. Whoever dies gives it up too."""
         self._close()
+
+
+class StorageLock:
+    """One storage, locked for one operation; the kernel gives it up for whoever dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._close()
+
+
+def lock(root: Path) -> StorageLock | None:
+    """Lock the storage; None, after a moment, where another has it: ask again."""
+    with opened(root, (), create=True) as folder:
+        descriptor = os.dup(folder)  # not inheritable
+    # The lock belongs to the open folder, which the duplicate is: no other in this process shares it.
+    held = StorageLock(descriptor)
+    if _locked(descriptor):
+        return held
+    held.release()
+    time.sleep(_LOCK_SECONDS)
+    return None
 
 
 def begin(root: Path, steps: tuple[str, ...], uuid: str) -> UnfinishedFolder:
@@ -187,11 +226,24 @@ def _serial_numbers(path: Path) -> tuple[int, ...]:
 
 
 def _read_serial_numbers(file: Path) -> Iterator[int]:
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_SIZE)
+    data = _read(file)
     for load in (x509.load_pem_x509_certificate, x509.load_der_x509_certificate):
         with suppress(ValueError):
             yield load(data).serial_number
+
+
+def _read(file: Path) -> bytes:
+    """Read a file; what is none, as a link or a folder, or is gone meanwhile, has no certificate in it."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
+            return b""
+        raise
+    try:
+        return os.read(descriptor, _MAX_SIZE) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from cryptography import x509
@@ -72,6 +73,29 @@ class Manager:
         finally:
             core._run = run
         return False
+
+    def meanwhile(self, effect: str, act: Callable[[CertLifecycleManager], object], *, waits: bool) -> Thread:
+        """Before the first effect of that name, let another manager act in a thread; ``waits``: until we are done."""
+        core = self.manager._core
+        run = core._run
+        factory, url = self.manager.factory, self.eyes.engine.url.render_as_string(hide_password=False)
+
+        def other() -> None:
+            database = SyncDBHandler(url)
+            act(CertLifecycleManager(LocalStorage(self.folder), factory, database))
+            database.close()
+
+        thread = Thread(target=other)
+
+        async def with_another(wanted: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as ``Run``
+            if thread.ident is None and getattr(wanted, "__name__", None) == effect:
+                thread.start()
+                thread.join(0.2 if waits else 30)
+                assert thread.is_alive() is waits
+            return await run(wanted, *args, **kwargs)
+
+        core._run = with_another
+        return thread
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}

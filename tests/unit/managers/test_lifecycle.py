@@ -136,22 +136,58 @@ class TestIssuing:
 
     def test_overwriting_what_came_in_between(self, manager: Manager) -> None:
         """What others issued under the name since it was looked up is superseded too, and its key goes."""
-        others = CertLifecycleManager(
-            LocalStorage(manager.folder), manager.manager.factory, SyncDBHandler(str(manager.eyes.engine.url))
-        )
-        core = manager.manager._core
-        run = core._run
-
-        async def with_others(effect: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            if effect.__name__ == "issue_certificate":
-                others.issue_certificate(client(), is_overwrite=True)
-            return await run(effect, *args, **kwargs)
-
-        core._run = with_others
+        manager.meanwhile("issue_certificate", lambda other: other.issue_certificate(client()), waits=False)
         manager.call("issue_certificate", client(), is_overwrite=True)
         assert manager.statuses() == ["valid", "revoked"]
         newest, superseded = (record for record in manager.records() if record.common_name == NAME)
         assert {newest.uuid, superseded.uuid} & manager.folders() == {newest.uuid}
+
+    @pytest.mark.parametrize("effect", ["begin_certificate_folder", "record_certificate", "replace_certificate_folder"])
+    def test_two_in_one_folder(self, manager: Manager, effect: str) -> None:
+        """Two that overwrite one folder at once do so one after the other: in it is what is valid."""
+        manager.call("issue_certificate", client(), uuid_str="web")
+        again: dict[str, Any] = {"config": client(), "uuid_str": "web", "is_overwrite": True}
+        other = manager.meanwhile(effect, lambda other: other.issue_certificate(**again), waits=True)
+        manager.call("issue_certificate", **again)
+        other.join(30)
+        newest, *_ = manager.records()
+        assert manager.statuses() == ["valid", "revoked", "revoked"]
+        assert f"{manager.certificate('web').serial_number}" == newest.serial_number
+        assert len([name for name in manager.files() if name.endswith(f"{NAME}.key")]) == 1
+        assert manager.call("repair") == []
+
+    def test_a_folder_that_is_being_filled(self, manager: Manager) -> None:
+        """Who overwrites a folder that another is filling waits for it; neither deletes the other's."""
+
+        def take(other: CertLifecycleManager) -> None:
+            with pytest.raises(Conflict):
+                other.issue_certificate(client("other.example.org"), uuid_str="web", is_overwrite=True)
+
+        other = manager.meanwhile("save_certificate", take, waits=True)
+        first, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        other.join(30)
+        # The first one stands and has the folder's name: the other is refused.
+        assert manager.certificate("web") == first
+        assert (manager.statuses(), manager.statuses("other.example.org")) == (["valid"], [])
+
+    def test_one_name_of_a_folder_in_two_places(self, manager: Manager) -> None:
+        """The name of a folder is one certificate's, wherever the folder is."""
+        manager.call("issue_certificate", client(), uuid_str="web", cert_path="a")
+        with pytest.raises(FileAlreadyExists, match="in 'a'; give another uuid_str"):
+            manager.call("issue_certificate", client(), uuid_str="web", cert_path="b", is_overwrite=True)
+        assert manager.statuses() == ["valid"]
+
+    def test_a_ca_keeps_its_folder(self, manager: Manager) -> None:
+        """Only a CA's certificate takes a CA's folder, also once it is revoked: there may be a CRL to sign yet."""
+        paths = manager.call("create_self_signed_ca", CAConfig(common_name="Second", key=EC), uuid_str="second")
+        record = manager.eyes.get_by_name("Second")
+        assert record is not None
+        manager.call("revoke_certificate", int(record.serial_number))
+        before = manager.files()
+        with pytest.raises(FileAlreadyExists, match="is that of the CA"):
+            manager.call("issue_certificate", client(), uuid_str="second", is_overwrite=True)
+        assert manager.files() == before
+        assert paths[1].exists()
 
     def test_folder_of_its_own_is_replaced(self, manager: Manager) -> None:
         """A folder that is in use is refused, and with ``is_overwrite`` replaced as a whole."""
@@ -247,6 +283,38 @@ class TestRevoking:
         with pytest.raises(RegistryUnavailable):
             manager.call("generate_crl")
         assert not (manager.folder / "crl.pem").exists()
+
+    def test_crls_at_once(self, manager: Manager) -> None:
+        """A CRL that says more is never replaced by one that says less: its number is the higher one."""
+        cert, _, _ = manager.call("issue_certificate", client())
+
+        def revoke(other: CertLifecycleManager) -> None:
+            other.revoke_certificate(cert.serial_number)
+            other.generate_crl()
+
+        other = manager.meanwhile("build_crl", revoke, waits=True)
+        first = manager.call("generate_crl")
+        other.join(30)
+        saved = x509.load_pem_x509_crl((manager.folder / "crl.pem").read_bytes())
+        assert [entry.serial_number for entry in saved] == [cert.serial_number]
+        numbers = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in (first, saved)]
+        assert numbers == sorted(set(numbers))
+
+    def test_crl_numbers_grow_whatever_the_clock_says(self, manager: Manager) -> None:
+        """The number is one more than that of the CRL that is there, where that is ahead of the clock."""
+        factory = manager.manager.factory
+        assert factory is not None
+        ahead = factory.build_crl([], crl_number=10**18)
+        (manager.folder / "crl.pem").write_bytes(ahead.public_bytes(Encoding.DER))
+        crl = manager.call("generate_crl")
+        assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 10**18 + 1
+
+    def test_a_crl_replaces_a_crl_only(self, manager: Manager) -> None:
+        """A certificate that is called like a CRL is not overwritten by one."""
+        manager.call("issue_certificate", client(name="crl"), uuid_str="web")
+        with pytest.raises(FileAlreadyExists, match="is no CRL"):
+            manager.call("generate_crl", cert_path="web")
+        assert manager.certificate("web").serial_number
 
     def test_another_cas_crl(self, manager: Manager) -> None:
         """A CRL by another CA of the same name does not verify."""
@@ -404,6 +472,32 @@ class TestSucceeding:
             assert record.key_type == "CA"
             with pytest.raises(ValidationCertError, match="CA"):
                 manager.call("rotate_certificate", old.serial_number, client())
+
+    def test_a_key_goes_with_its_last_certificate(self, manager: Manager) -> None:
+        """A key that stayed for a renewal goes when that one is superseded too."""
+        old, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        manager.call("renew_certificate", old.serial_number)
+        manager.call("rotate_certificate", old.serial_number, client())
+        assert f"web/{NAME}.key" in manager.files()
+        manager.call("issue_certificate", client(), is_overwrite=True)
+        assert f"web/{NAME}.key" not in manager.files()
+        assert len([name for name in manager.files() if name.endswith(f"{NAME}.key")]) == 1
+
+    def test_deleted_between_other_peoples_files(self, manager: Manager) -> None:
+        """Links that lead nowhere and folders that look like files keep nobody from deleting a certificate's own."""
+        cert, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        (manager.folder / "web" / "chain.pem").symlink_to("../gone.pem")
+        (manager.folder / "web" / "folder.pem").mkdir()
+        assert manager.call("delete_certificate", cert.serial_number) is True
+        assert {name for name in manager.files() if name.startswith("web/")} == set()
+
+    def test_a_row_without_files_is_not_anybodys(self, manager: Manager) -> None:
+        """No UUID is no certificate's: nothing is deleted, and nothing un-revoked."""
+        cert, _, _ = manager.call("issue_certificate", client(), uuid_str="web")
+        manager.call("revoke_certificate", cert.serial_number, REASON)
+        manager.call("issue_certificate", client(), uuid_str="web", is_overwrite=True)
+        assert manager.eyes.delete_by_uuid(None) is False  # type: ignore[arg-type]
+        assert manager.call("get_certificate_status", cert.serial_number) is CertificateStatus.REVOKED
 
 
 class TestOtherPeoplesCertificates:

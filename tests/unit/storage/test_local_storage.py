@@ -130,7 +130,9 @@ class TestPlaces:
         crl, none = storage.save_certificate(CRL, "crl", is_add_uuid=False, uuid_str=uuid)
         assert (crl, none) == (storage.folder / "crl.pem", None)
 
-    @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc/x", "a\0b", "x" * 300])
+    @pytest.mark.parametrize(
+        "name", ["", ".", "..", "../x", "a/b", "/etc/x", "a\0b", "x" * 300, ".0123456789abcdef.old"]
+    )
     def test_names_outside_are_refused(self, storage: Storage, name: str) -> None:
         """A name that is no plain name is refused, and nothing is made."""
         with pytest.raises(Invalid):

@@ -6,6 +6,7 @@ from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import (
     certificate_by_name,
     certificate_by_serial,
+    certificate_by_uuid,
     delete_by_serial,
     delete_by_uuid,
     delete_expired,
@@ -14,6 +15,8 @@ from tiny_ca.db.queries.certificates import (
     list_certificates,
     mark_expired,
     page_certificates,
+    superseded_by,
+    superseded_with_key,
     valid_with_key,
 )
 from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_by, revoked_rows
@@ -26,6 +29,7 @@ __all__ = [
     "begin_crl",
     "certificate_by_name",
     "certificate_by_serial",
+    "certificate_by_uuid",
     "delete_by_serial",
     "delete_by_uuid",
     "delete_expired",
@@ -47,6 +51,8 @@ __all__ = [
     "revoke_valid",
     "revoked_by",
     "revoked_rows",
+    "superseded_by",
+    "superseded_with_key",
     "token_by_hash",
     "unhold",
     "valid_with_key",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography import x509
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -15,6 +16,7 @@ from tiny_ca.db.models import CertificateName, CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.filters import conditions, reversed_name
 from tiny_ca.exc import CertNotFound, Conflict, NotUniqueCertOwner
+from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.utils.rfc3339 import rfc3339
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "certificate_by_name",
     "certificate_by_serial",
+    "certificate_by_uuid",
     "delete_by_serial",
     "delete_by_uuid",
     "delete_expired",
@@ -36,10 +39,13 @@ __all__ = [
     "list_certificates",
     "mark_expired",
     "page_certificates",
+    "superseded_by",
+    "superseded_with_key",
     "valid_with_key",
 ]
 
 _MAX_ROWS: Final = 2**63 - 1
+_SUPERSEDED: Final = REASON_CODES[x509.ReasonFlags.superseded]
 _VALID: Final = CertificateStatus.VALID.value
 _COLUMNS: Final = tuple(field.name for field in fields(CertificateEntry) if field.name != "names")
 
@@ -78,6 +84,11 @@ def certificate_by_serial(session: Session, serial: int) -> CertificateRecord | 
     return session.scalar(select(CertificateRecord).where(CertificateRecord.serial_number == str(serial)))
 
 
+def certificate_by_uuid(session: Session, uuid: str) -> CertificateRecord | None:
+    """Return the record whose files are in the folder of that name."""
+    return session.scalar(select(CertificateRecord).where(CertificateRecord.uuid == uuid))
+
+
 def certificate_by_name(session: Session, common_name: str, *, now: datetime) -> CertificateRecord | None:
     """Return the newest certificate with this CN that is neither revoked nor expired, by status and by the clock."""
     return session.scalar(
@@ -101,6 +112,33 @@ def valid_with_key(session: Session, certificate: CertificateRecord, *, now: dat
                 CertificateRecord.id != certificate.id,
                 CertificateRecord.revocation_date.is_(None),
                 CertificateRecord.not_valid_after >= now,
+            )
+        )
+    )
+
+
+def superseded_with_key(session: Session, certificate: CertificateRecord) -> list[CertificateRecord]:
+    """Return the other superseded certificates with the same key that still have files."""
+    return list(
+        session.scalars(
+            select(CertificateRecord).where(
+                CertificateRecord.spki_sha256 == certificate.spki_sha256,
+                CertificateRecord.id != certificate.id,
+                CertificateRecord.revocation_reason == _SUPERSEDED,
+                CertificateRecord.uuid.is_not(None),
+            )
+        )
+    )
+
+
+def superseded_by(session: Session, certificate: CertificateRecord) -> list[CertificateRecord]:
+    """Return what the transaction that recorded a certificate superseded: it gave both the same moment."""
+    return list(
+        session.scalars(
+            select(CertificateRecord).where(
+                CertificateRecord.revocation_date == certificate.created_at,
+                CertificateRecord.revocation_reason == _SUPERSEDED,
+                CertificateRecord.id != certificate.id,
             )
         )
     )
@@ -162,6 +200,9 @@ def mark_expired(session: Session, *, now: datetime) -> int:
 
 def delete_by_uuid(session: Session, uuid: str) -> bool:
     """Delete the record, whatever its state; False where there is none."""
+    given: object = uuid
+    if given is None:  # ``IS NULL`` would be true of every record without files
+        return False
     deleted = session.execute(
         delete(CertificateRecord)
         .where(CertificateRecord.uuid == uuid)
