@@ -5,10 +5,12 @@ What may be issued is ``plan``'s to say, how it is signed ``signing``'s; here do
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from logging import Logger
+from types import NoneType
 from typing import Any, Final, TypeVar
 
 from cryptography import x509
@@ -16,7 +18,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl, verify_crl
 from tiny_ca.ca_factory.csr import ParsedCSR, parse_csr
 from tiny_ca.ca_factory.decoding import UNREADABLE
@@ -40,6 +41,7 @@ from tiny_ca.models.certificate import CertificateDetails
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.settings import DEFAULT_LOGGER
+from tiny_ca.utils.arguments import check_kind
 from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["CertificateFactory"]
@@ -47,6 +49,8 @@ __all__ = ["CertificateFactory"]
 _Name = TypeVar("_Name", bound=str | IPAddress)
 
 # The library's callers are the CA's owners: its arguments are the policy. Windows are exact, so nothing is backdated.
+_COLUMNS: Final = ("serial_number", "revocation_date", "revocation_reason")
+_MAX_DIGITS: Final = 49  # of 20 octets (RFC 5280 §4.1.2.2)
 _ALWAYS: Final = timedelta(days=365 * 10_000)
 _LEAF: Final = Profile(
     name="library",
@@ -216,6 +220,7 @@ class CertificateFactory:
         Forbidden
             This CA's path length leaves no room for it.
         """
+        check_kind(path_length, (int, NoneType), "path_length")
         window = _window(valid_from, days_valid, self._issuer)
         info = self._ca.base_info
         subject = _subject(common_name, organization=organization or info.organization, country=country or info.country)
@@ -281,6 +286,7 @@ class CertificateFactory:
 
         ``crl_number`` None takes the microseconds since 1970, which grow as long as the clock does.
         """
+        check_kind(crl_number, (int, NoneType), "crl_number")
         start, end = CertLifetime.compute(days_valid=days_valid)
         number = crl_number if crl_number is not None else int(datetime.now(UTC).timestamp() * 1_000_000)
         encoded = build_crl(
@@ -450,6 +456,8 @@ def _request(
 def _subject(
     common_name: str, *, organization: str | None, country: str | None, email: str | None = None
 ) -> tuple[tuple[ObjectIdentifier, str], ...]:
+    check_kind(common_name, str, "common_name")
+    check_kind(email, (str, NoneType), "email")
     asked = (
         (NameOID.COUNTRY_NAME, country),
         (NameOID.ORGANIZATION_NAME, organization),
@@ -474,6 +482,8 @@ def _listed(names: Sequence[_Name] | None, field: str) -> Sequence[_Name]:
     """Return the names; one text is no list of names, though it can be walked through like one."""
     if isinstance(names, str):
         raise Invalid(f"{field} is a list of names; write [{names!r}]", field=field, value=names)
+    for name in names or ():
+        check_kind(name, (str, ipaddress.IPv4Address, ipaddress.IPv6Address), field)
     return names or ()
 
 
@@ -496,9 +506,11 @@ def _leaf_profile(usages: tuple[ObjectIdentifier, ...]) -> Profile:
 
 def _key_spec(key: KeySpec | Mapping[str, Any] | None, key_size: int) -> KeySpec:
     if key is None:
+        check_kind(key_size, int, "key_size")
         return KeySpec.rsa(key_size)
     if isinstance(key, KeySpec):
         return key
+    check_kind(key, Mapping, "key")
     try:
         return KeySpec(**key)
     except TypeError as error:
@@ -519,15 +531,25 @@ def _revoked(row: Any) -> RevokedCertificate:  # noqa: ANN401  # a record, a row
     if isinstance(row, tuple) and not hasattr(row, "serial_number"):
         serial, moment, reason = (*row, None, None, None)[:3]
     else:
-        serial, moment, reason = row.serial_number, row.revocation_date, getattr(row, "revocation_reason", None)
+        serial, moment, reason = (getattr(row, name, None) for name in _COLUMNS)
     if not isinstance(moment, datetime):
         message = f"an entry of a CRL has a serial number and a revocation date, not {serial!r} and {moment!r}"
         raise Invalid(message, field="revocation_date", value=moment)
-    return RevokedCertificate(int(serial), CertLifetime.normalize_dt(moment), _reason_code(reason))
+    return RevokedCertificate(_serial_number(serial), CertLifetime.normalize_dt(moment), _reason_code(reason))
+
+
+def _serial_number(value: object) -> int:
+    """An int, or what a record holds: decimal digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    message = f"a serial number is an int, or as a record has it, not {value!r}"
+    raise Invalid(message, field="serial_number", value=value)
 
 
 def _reason_code(reason: object) -> int:
     """An unusable reason is unspecified: the entry matters more than why."""
     if isinstance(reason, x509.ReasonFlags):
         return REASON_CODES[reason]
-    return reason if isinstance(reason, int) and reason in REASON_CODES.values() else 0
+    return reason if type(reason) is int and reason in REASON_CODES.values() else 0

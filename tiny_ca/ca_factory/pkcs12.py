@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
 from tiny_ca.exc import Invalid
+from tiny_ca.utils.arguments import check_kind
 
 __all__ = ["export_pkcs12"]
 

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography import x509
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_async_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.policy import Operation, settle, translated
+from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, settle, translated
 from tiny_ca.exc import Conflict, RegistryUnavailable
 from tiny_ca.settings import DEFAULT_LOGGER
 
@@ -94,7 +95,10 @@ class AsyncDBHandler(BaseDB):
         return await self._to_its_end(self._read(lambda session: unit(session, *args, **kwargs)))
 
     async def write(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised."""
+        """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised.
+
+        It runs again where the database chose it to end a deadlock.
+        """
         return await self._to_its_end(self._write(lambda session: unit(session, *args, **kwargs)))
 
     async def ping(self) -> None:
@@ -190,8 +194,14 @@ class AsyncDBHandler(BaseDB):
     async def _write(self, unit: Callable[[Session], _T]) -> _T:
         with translated():
             await self._db.prepare()
-            async with self._db.session(write=True) as session, session.begin():
-                return await session.run_sync(unit)
+            for attempts_left in reversed(range(ATTEMPTS)):
+                try:
+                    async with self._db.session(write=True) as session, session.begin():
+                        return await session.run_sync(unit)
+                except DBAPIError as error:
+                    if not (attempts_left and is_passing(error)):
+                        raise
+        raise AssertionError("unreachable")
 
     async def _to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.create_task(work)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import NoneType
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -15,6 +16,7 @@ from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.entries import CertificateEntry, common_name_of
 from tiny_ca.db.policy import Operation
 from tiny_ca.exc import Invalid
+from tiny_ca.utils.arguments import check_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +60,8 @@ def get_by_name(common_name: str) -> Operation[CertificateRecord | None]:
 
 
 def register(cert: x509.Certificate, uuid: str, key_type: CertType) -> Operation[bool]:
+    check_kind(cert, x509.Certificate, "cert")
+    check_kind(key_type, CertType, "key_type")
     if common_name_of(cert) is None:
         message = f"certificate {cert.serial_number:x} has no common name (CN) in its subject, so it is not recorded"
         raise IndexError(message)
@@ -116,6 +120,7 @@ def get_revoked_certificates(crl_window: timedelta | None) -> Operation[list[Rev
 def list_all(
     status: str | None, key_type: str | CertType | None, limit: int, offset: int
 ) -> Operation[list[CertificateRecord]]:
+    check_kind(key_type, (str, CertType, NoneType), "key_type")
     return Operation(
         name="list_all",
         unit=lambda session: queries.list_certificates(
@@ -126,8 +131,8 @@ def list_all(
 
 
 def get_expiring(within_days: int) -> Operation[list[CertificateRecord]]:
-    if within_days > _MAX_DAYS:
-        message = f"within_days is at most {_MAX_DAYS}, not {within_days}"
+    if not -_MAX_DAYS <= within_days <= _MAX_DAYS:
+        message = f"within_days is at most {_MAX_DAYS} either way, not {within_days}"
         raise Invalid(message, field="within_days", value=within_days)
     now = _now()
     return Operation(

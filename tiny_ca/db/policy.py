@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["Operation", "settle", "translated"]
+__all__ = ["ATTEMPTS", "Operation", "is_passing", "settle", "translated"]
 
 _T = TypeVar("_T")
+
+ATTEMPTS: Final = 3
+_PASSING: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,11 @@ def translated() -> Iterator[None]:
     except (DBAPIError, PoolTimeoutError, OSError) as error:
         message = f"the registry is unavailable: {_cause(error)}"
         raise RegistryUnavailable(message) from error
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Whether the same transaction, begun anew, may well succeed: nothing of it was kept, others were in its way."""
+    return getattr(error.orig, "sqlstate", None) in _PASSING
 
 
 def settle(operation: Operation[_T], error: Conflict | RegistryUnavailable, *, strict: bool, log: logging.Logger) -> _T:

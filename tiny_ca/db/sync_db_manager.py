@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from cryptography import x509
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from tiny_ca.const import CertType
@@ -18,7 +19,7 @@ from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_sync_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.policy import Operation, settle, translated
+from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, settle, translated
 from tiny_ca.exc import Conflict, RegistryUnavailable
 from tiny_ca.settings import DEFAULT_LOGGER
 
@@ -87,9 +88,19 @@ class SyncDBHandler(BaseDB):
             return unit(session, *args, **kwargs)
 
     def write(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised."""
-        with translated(), self._db.session(write=True) as session, session.begin():
-            return unit(session, *args, **kwargs)
+        """Run a unit of work and commit it; it has been committed when this returns. Failures are always raised.
+
+        It runs again where the database chose it to end a deadlock.
+        """
+        with translated():
+            for attempts_left in reversed(range(ATTEMPTS)):
+                try:
+                    with self._db.session(write=True) as session, session.begin():
+                        return unit(session, *args, **kwargs)
+                except DBAPIError as error:
+                    if not (attempts_left and is_passing(error)):
+                        raise
+        raise AssertionError("unreachable")
 
     def ping(self) -> None:
         """Return if the database answers, raise RegistryUnavailable if not."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from cryptography import x509
 
-from tiny_ca.ca_factory.arguments import check_kind
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.factory import CertificateFactory
 from tiny_ca.ca_factory.keys import PrivateKey
@@ -41,6 +40,7 @@ from tiny_ca.settings import DEFAULT_LOGGER
 from tiny_ca.storage.base_storage import BaseStorage
 from tiny_ca.storage.folders import checked_name
 from tiny_ca.storage.local_storage import LocalStorage
+from tiny_ca.utils.arguments import check_kind
 
 __all__ = ["Lifecycle"]
 

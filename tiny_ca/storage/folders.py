@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from tiny_ca.exc import FileAlreadyExists, Invalid
+from tiny_ca.utils.arguments import check_kind
 
 __all__ = [
     "OPEN_FOLDER",
@@ -48,6 +49,7 @@ def checked_name(value: str, field: str) -> str:
     Invalid
         Empty, ``.``, ``..``, with a slash or NUL in it, too long for a file system, or one of the storage's own.
     """
+    check_kind(value, str, field)
     if value in {"", ".", ".."} or "/" in value or "\0" in value:
         raise Invalid(
             f"{field} must be a plain name, without '/', '..' or NUL, not {value!r}", field=field, value=value

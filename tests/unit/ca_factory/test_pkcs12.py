@@ -99,7 +99,7 @@ def test_what_is_no_name() -> None:
     with pytest.raises(Invalid, match="surrogates") as refused:
         ca.export_pkcs12(cert, key, PASSWORD, "\ud800")
     assert refused.value.field == "name"
-    with pytest.raises(TypeError, match="name is of type str or NoneType, not int"):
+    with pytest.raises(TypeError, match="name is of type str or None, not int"):
         ca.export_pkcs12(cert, key, PASSWORD, 5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="private_key is of type"):
         ca.export_pkcs12(cert, cert, PASSWORD)  # type: ignore[arg-type]

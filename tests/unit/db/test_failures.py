@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import event, text
@@ -17,6 +19,7 @@ from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.const import RevokeStatus
 from tiny_ca.db.engine import EngineSettings
+from tiny_ca.db.queries.revocations import locked_certificate
 from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import RegistryUnavailable
 
@@ -125,6 +128,37 @@ def test_connection_that_breaks_is_unavailable_then_replaced(
         registry.write(Session.execute, text("SELECT pg_terminate_backend(pg_backend_pid())"))
     registry.keep(entry())
     registry.close()
+
+
+def test_deadlock_is_nobodys_failure(postgres_database: str, handler_class: Handler) -> None:
+    """Two transactions that lock the same rows in opposite order both succeed: the one that is ended runs again."""
+    first, second = entry(), entry()
+    both = Barrier(2)
+    runs = []
+
+    def unit(session: Session, serials: tuple[int, int]) -> None:
+        runs.append(serials)
+        locked_certificate(session, serials[0])
+        if len(runs) <= 2:
+            both.wait(10)
+        locked_certificate(session, serials[1])
+
+    def lock(*serials: int) -> None:
+        with asyncio.Runner() as runner:
+            registry = Registry(handler_class(postgres_database, strict=True), runner)
+            registry.write(unit, (serials[0], serials[1]))
+            registry.close()
+
+    with asyncio.Runner() as runner:
+        registry = Registry(handler_class(postgres_database, strict=True), runner)
+        registry.keep(first)
+        registry.keep(second)
+        registry.close()
+    one, other = int(first.serial_number), int(second.serial_number)
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(lock, one, other), pool.submit(lock, other, one)]
+        assert [each.result(30) for each in done] == [None, None]
+    assert len(runs) == 3
 
 
 def test_file_that_is_deleted_or_replaced(impatient: Registry, path: Path, tmp_path: Path) -> None:

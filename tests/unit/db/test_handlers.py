@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.db.helpers import DAY, Registry, certificate
 from tiny_ca.const import CertType
@@ -132,12 +133,29 @@ def _claim(url: str, der: bytes) -> str:
 
 def test_of_processes_that_claim_one_name_exactly_one_wins(db_url: str) -> None:
     """Four processes open a new database and claim one name at once: one succeeds, the others are refused."""
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - the name is used here only
-
     certs = [certificate(expires=TODAY + DAY).public_bytes(Encoding.DER) for _ in range(4)]
     with get_context("spawn").Pool(4) as pool:
         outcomes = pool.starmap(_claim, [(db_url, der) for der in certs], chunksize=1)
     assert sorted(outcomes) == ["recorded", "refused", "refused", "refused"]
+
+
+def _overwrite(url: str, der: bytes) -> int:
+    handler = SyncDBHandler(url)
+    certificate = x509.load_der_x509_certificate(der)
+    ended = handler.record_certificate(certificate, der.hex()[-20:], succession=Succession.OVERWRITE)
+    handler.close()
+    return len(ended)
+
+
+def test_of_processes_that_overwrite_one_name_each_ends_the_one_before(db_url: str) -> None:
+    """Four processes overwrite one name at once: all succeed, and the last one alone is valid."""
+    certs = [certificate(expires=TODAY + DAY).public_bytes(Encoding.DER) for _ in range(4)]
+    with get_context("spawn").Pool(4) as pool:
+        ended = pool.starmap(_overwrite, [(db_url, der) for der in certs], chunksize=1)
+    assert sorted(ended) == [0, 1, 1, 1]
+    handler = SyncDBHandler(db_url)
+    assert sorted(record.status for record in handler.list_all()) == ["revoked", "revoked", "revoked", "valid"]
+    handler.close()
 
 
 def test_memory_database_is_one_database(

@@ -690,6 +690,10 @@ class TestBadInput:
             ("inspect_certificate", ["x"], "cert is of type Certificate, not str"),
             ("get_cert_chain", ["x"], "cert is of type Certificate, not str"),
             ("verify_crl", [stranger()], "crl is of type CertificateRevocationList, not Certificate"),
+            ("issue_certificate", [client(), None, 5], "uuid_str is of type str, not int"),
+            ("issue_intermediate_ca", [5], "common_name is of type str, not int"),
+            ("issue_intermediate_ca", ["a", "2048"], "key_size is of type int, not str"),
+            ("list_certificates", [None, 3], "key_type is of type str or CertType or None, not int"),
             ("export_pkcs12", [None, None], "cert is of type Certificate, not NoneType"),
         ],
     )

@@ -25,7 +25,7 @@ class CertLifetime:
             ``days_valid`` is not positive, the start is before 1950, or the end is past already or past the year 9999.
         """
         given: tuple[object, object] = (days_valid, valid_from)
-        if not isinstance(given[0], int) or days_valid <= 0:
+        if not isinstance(given[0], int) or isinstance(given[0], bool) or days_valid <= 0:
             message = f"days_valid is {days_valid!r}; it must be a whole number of at least 1"
             raise InvalidRangeTimeCertificate(message, field="days_valid", value=days_valid)
         if not isinstance(given[1], datetime | None):

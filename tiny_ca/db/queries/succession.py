@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 
 from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus, Succession
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["insert_successor"]
 
+_NAMES: Final = 0x6E61_6D65  # any constant does: it keeps these locks apart from others'
 _SUPERSEDED: Final = x509.ReasonFlags.superseded
 
 
@@ -44,6 +45,7 @@ def insert_successor(
     Conflict
         The predecessor is revoked, or the serial number or UUID of the new one is there already.
     """
+    _lock_names(session, entry, predecessor)
     ended: list[CertificateRecord] = []
     match succession, predecessor:
         case Succession.SHARED, None:
@@ -62,6 +64,21 @@ def insert_successor(
             raise TypeError(f"{succession} {'needs a' if predecessor is None else 'has no'} predecessor")
     insert_certificates(session, [replace(entry, unique_name=claimed)], now=now)
     return ended
+
+
+def _lock_names(session: Session, entry: CertificateEntry, predecessor: int | None) -> None:
+    """Let those who succeed to a name at once do so one after the other; each then sees what the last one recorded.
+
+    SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    names = {entry.common_name}
+    if predecessor is not None:
+        serial = CertificateRecord.serial_number == str(predecessor)
+        names.add(session.scalar(select(CertificateRecord.common_name).where(serial)))
+    for name in sorted(name for name in names if name is not None):  # in one order: nobody waits in a circle
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, _NAMES))))
 
 
 def _taken_over(session: Session, serial: int) -> str | None:

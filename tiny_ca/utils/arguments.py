@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import NoneType
+
 __all__ = ["check_kind"]
 
 
 def check_kind(value: object, kind: type | tuple[type, ...], name: str) -> None:
     """Raise TypeError, with the argument's name and what it is, unless ``value`` is of that kind."""
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-        message = f"{name} is of type {kinds}, not {type(value).__name__}"
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join("None" if each is NoneType else each.__name__ for each in kinds)
+        message = f"{name} is of type {names}, not {type(value).__name__}"
         raise TypeError(message)
