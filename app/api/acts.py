@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -11,13 +10,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.body import json_body
-from app.api.certificates import made, recorded
+from app.api.certificates import made, made_with_key, recorded
 from app.api.documentation import PROBLEMS, REVOKE_BODY, body_of
+from app.api.key_files import NO_KEY, PKCS12, PKCS12_FORM, RAW_FORMS_WITH_KEY, form_with_key
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, SerialNumber, read_serial
 from app.api.requests import PKCS12Request, RenewRequest, RevokeRequest, RotateRequest
 from app.api.schemas import CertificateAnswer
-from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS
+from app.api.views import FORMS, JSON, RAW_FORMS
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
 from app.services.records import load
@@ -29,8 +29,6 @@ from tiny_ca.models.revocation import reason_from_name
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1/certificates/{serial_number:serial}", tags=["certificates"], responses=PROBLEMS)
-
-PKCS12: Final = "application/x-pkcs12"
 
 
 @router.post(
@@ -80,34 +78,43 @@ async def renew(request: Request, serial_number: SerialNumber, service: Running,
     "/rotate",
     status_code=201,
     response_model=CertificateAnswer,
-    responses={201: RAW_FORMS},
+    responses={201: RAW_FORMS_WITH_KEY},
     summary="A new key for the same names; the old certificate is revoked as superseded",
     openapi_extra=body_of(RotateRequest, {"key": {"algorithm": "ec", "curve": "P-256"}}, required=False),
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.rotate"), *NO_QUERY],
 )
 async def rotate(request: Request, serial_number: SerialNumber, service: Running, caller: Creating) -> Response:
-    """The new key is a CSR's, or made here and returned once."""
+    """The new key is a CSR's, or made here and returned once.
+
+    Then as JSON, as PEM chain, or with `pkcs12_password` as PKCS #12; `application/pkix-cert` is for CSRs alone (else
+    406): it has no room for a key.
+    """
     asked = await json_body(request, RotateRequest)
-    form = choose(request.headers.get("accept"), (JSON, CHAIN) if asked.csr is None else (JSON, CHAIN, DER))
+    accept = request.headers.get("accept")
+    form = form_with_key(accept, asked.pkcs12_password) if asked.csr is None else choose(accept, FORMS, why=NO_KEY)
     certificate = await service.lifecycle.rotate(
         caller,
         read_serial(serial_number),
         csr=None if asked.csr is None else asked.csr.encode(),
         key=None if asked.key is None else asked.key.spec(),
+        for_pkcs12=asked.pkcs12_password is not None,
     )
-    return made(service, form, certificate)
+    return await made_with_key(service, form, certificate, asked.pkcs12_password)
 
 
 @router.post(
     "/pkcs12",
     response_class=Response,
-    responses={200: {"content": {PKCS12: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={200: {"content": PKCS12_FORM}},
     summary="The certificate, its chain and your key in one file",
     openapi_extra=body_of(PKCS12Request, {"private_key": "-----BEGIN PRIVATE KEY-----\n…", "password": "…"}),
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.pkcs12"), *NO_QUERY],
 )
 async def pkcs12(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
-    """The key must be the certificate's; nothing of it is kept."""
+    """The key must be the certificate's; nothing of it is kept.
+
+    A key that is made here comes as PKCS #12 at once: issue and rotate take a `pkcs12_password`.
+    """
     choose(request.headers.get("accept"), (PKCS12,))
     asked = await json_body(request, PKCS12Request)
     record = await service.records.get(caller, read_serial(serial_number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from cryptography import x509
 from fastapi import APIRouter, Query, Request
@@ -16,7 +16,7 @@ from app.api.body import field_of_json, is_raw_csr, json_body, parse_json
 from app.api.certificates import IssueQuery
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
 from app.api.parameters import NO_QUERY, NO_REPEATS
-from app.api.requests import BatchRequest, IssueFromConfig, IssueFromCSR
+from app.api.requests import MAX_REQUESTS, BatchRequest, IssueFromConfig, IssueFromCSR
 from app.api.schemas import BatchAnswer, SimulationAnswer
 from app.api.views import certificate_body
 from app.auth.caller import Caller
@@ -28,14 +28,12 @@ from app.services.lifecycle import Made, Wish
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.plan import planned_window
 from tiny_ca.ca_factory.request import CertificateRequest
-from tiny_ca.exc import TinyCAError, TooLarge
+from tiny_ca.exc import Invalid, TinyCAError, TooLarge
 from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1", tags=["certificates"], responses=PROBLEMS)
-
-MAX_REQUESTS: Final = 1000
 
 
 @router.post(
@@ -46,8 +44,15 @@ MAX_REQUESTS: Final = 1000
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_QUERY],
 )
 async def batch(request: Request, service: Running, caller: Creating) -> Response:
-    """Each as if it were sent alone; the results are in the order of the requests."""
+    """Each as if it were sent alone; the results are in the order of the requests.
+
+    Sent again with its `Idempotency-Key`, a request whose answer held a private key is a 409 inside the 200, naming the
+    serial number; one of a CSR has its certificate again.
+    """
     asked = await json_body(request, BatchRequest)
+    if len(asked.requests) > MAX_REQUESTS:
+        message = f"a batch has at most {MAX_REQUESTS} requests, not {len(asked.requests)}; send several"
+        raise TooLarge(message, limit=MAX_REQUESTS, field="requests", value=len(asked.requests))
     results = await asyncio.gather(
         *(_one(service, _part(caller, index), to_json(body)) for index, body in enumerate(asked.requests))
     )
@@ -106,6 +111,8 @@ async def _issue(service: Service, caller: Caller, body: bytes) -> Made:
         asked = parse_json(body, IssueFromCSR)
         return await service.lifecycle.issue_from_csr(caller, asked.csr.encode(), asked.wish())
     config = parse_json(body, IssueFromConfig)
+    if config.pkcs12_password is not None:
+        raise Invalid("a batch answers in JSON; ask for a PKCS #12 file alone", field="pkcs12_password")
     return await service.lifecycle.issue_from_config(
         caller, config.request(), config.wish(), default_profile=config.default_profile
     )

@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import field_of_json, is_raw_csr, parse_json
 from app.api.documentation import ISSUE_BODY, PROBLEMS
+from app.api.key_files import NO_KEY, RAW_FORMS_WITH_KEY, form_with_key, pkcs12_response
 from app.api.negotiation import choose
 from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, SerialNumber, next_cursor, read_cursor, read_serial
 from app.api.requests import IssueFromConfig, IssueFromCSR
@@ -29,7 +30,7 @@ from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["IssueQuery", "made", "recorded", "router"]
+__all__ = ["IssueQuery", "made", "made_with_key", "recorded", "router"]
 
 router = APIRouter(prefix="/api/v1/certificates", tags=["certificates"], responses=PROBLEMS)
 
@@ -89,7 +90,7 @@ class _ListQuery(BaseModel):
     "",
     status_code=201,
     response_model=CertificateAnswer,
-    responses={201: RAW_FORMS},
+    responses={201: RAW_FORMS_WITH_KEY},
     summary="Issue a certificate, from a CSR or from a config",
     openapi_extra=ISSUE_BODY,
     dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_REPEATS],
@@ -97,24 +98,32 @@ class _ListQuery(BaseModel):
 async def issue(
     request: Request, service: Running, caller: Creating, query: Annotated[IssueQuery, Query()]
 ) -> Response:
-    """A CSR as the body itself (PEM or DER), a CSR in JSON, or what the certificate shall say in JSON."""
+    """A CSR as the body itself (PEM or DER), a CSR in JSON, or what the certificate shall say in JSON.
+
+    Of the last the service makes the key, and the answer holds it: as JSON, as PEM chain, or with `pkcs12_password` as
+    PKCS #12. `application/pkix-cert` is for CSRs alone (else 406): it has no room for a key, which would be lost.
+    """
     body = await request.body()
     accept = request.headers.get("accept")
     lifecycle = service.lifecycle
     if is_raw_csr(body):
-        form = choose(accept, _RAW_FORMS)
+        form = choose(accept, _RAW_FORMS, why=NO_KEY)
         return made(service, form, await lifecycle.issue_from_csr(caller, body, query.wish()))
     query.check_none()
     if field_of_json(body, "csr"):
-        form = choose(accept, FORMS)
+        form = choose(accept, FORMS, why=NO_KEY)
         asked = parse_json(body, IssueFromCSR)
         return made(service, form, await lifecycle.issue_from_csr(caller, asked.csr.encode(), asked.wish()))
-    form = choose(accept, (JSON, CHAIN))  # DER would leave no room for the key that is made
     config = parse_json(body, IssueFromConfig)
+    form = form_with_key(accept, config.pkcs12_password)
     certificate = await lifecycle.issue_from_config(
-        caller, config.request(), config.wish(), default_profile=config.default_profile
+        caller,
+        config.request(),
+        config.wish(),
+        default_profile=config.default_profile,
+        for_pkcs12=config.pkcs12_password is not None,
     )
-    return made(service, form, certificate)
+    return await made_with_key(service, form, certificate, config.pkcs12_password)
 
 
 @router.get(
@@ -177,14 +186,13 @@ async def chain(serial_number: SerialNumber, service: Running, caller: Called) -
 
 @router.delete(
     "/{serial_number:serial}",
-    status_code=204,
+    response_model=CertificateAnswer,
     summary="Delete the record of an expired certificate",
     dependencies=[needs(Permission.CERTIFICATES_DELETE, "certificate.delete"), *NO_QUERY],
 )
 async def delete(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
-    """409 for one that has not expired: it would fall off the CRL."""
-    await service.revocations.delete(caller, read_serial(serial_number))
-    return Response(status_code=204)
+    """The record as it was. 409 for one that has not expired: it would fall off the CRL."""
+    return recorded(service, JSON, await service.revocations.delete(caller, read_serial(serial_number)))
 
 
 def recorded(service: Service, form: str, record: CertificateRecord) -> Response:
@@ -195,7 +203,6 @@ def recorded(service: Service, form: str, record: CertificateRecord) -> Response
 
 def made(service: Service, form: str, certificate: Made) -> Response:
     """A certificate that was made for this request: 201, and where it is."""
-    location = f"{router.prefix}/{int(certificate.facts.serial_number):x}"
     return certificate_response(
         form,
         certificate.facts,
@@ -204,8 +211,19 @@ def made(service: Service, form: str, certificate: Made) -> Response:
         now=service.records.now(),
         private_key=certificate.private_key,
         status=201,
-        headers={"Location": location},
+        headers=_location(certificate),
     )
+
+
+async def made_with_key(service: Service, form: str, certificate: Made, password: SecretStr | None) -> Response:
+    """As ``made``; with a password, in a PKCS #12 file."""
+    if password is None:
+        return made(service, form, certificate)
+    return await pkcs12_response(certificate, password, _location(certificate))
+
+
+def _location(certificate: Made) -> dict[str, str]:
+    return {"Location": f"{router.prefix}/{int(certificate.facts.serial_number):x}"}
 
 
 def _revocation(record: CertificateRecord | None) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from app.problems import NotAcceptable
 __all__ = ["choose"]
 
 
-def choose(accept: str | None, offered: Sequence[str]) -> str:
+def choose(accept: str | None, offered: Sequence[str], *, why: str = "") -> str:
     """Return the offered media type that suits best; the first offered one where all suit alike.
+
+    ``why`` there are no others, for the one who asked for another.
 
     Raises
     ------
@@ -26,7 +28,8 @@ def choose(accept: str | None, offered: Sequence[str]) -> str:
         if quality > best_quality:
             best, best_quality = media_type, quality
     if best is None:
-        raise NotAcceptable(f"the answer can be {', '.join(offered)}; Accept takes none of these")
+        message = f"the answer can be {', '.join(offered)}; Accept takes none of these"
+        raise NotAcceptable(f"{message}: {why}" if why else message)
     return best
 
 

@@ -9,7 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from app.api.schemas import Instant
-from app.auth.grants import Grant
+from app.auth.grants import Grant, parse_subject
 from app.auth.principal import ROLES, Permission
 from app.services.lifecycle import Wish
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS
@@ -23,6 +23,7 @@ from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.key_spec import KeySpec
 
 __all__ = [
+    "MAX_REQUESTS",
     "BatchRequest",
     "CRLQuestion",
     "CosignRequest",
@@ -41,7 +42,10 @@ __all__ = [
 ]
 
 Name = Annotated[str, Field(max_length=2048)]
+# More than openssl asks for nobody could open the file with.
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1023)]
 # How many there may be is told by ``AlternativeNames.parse``, for all kinds together.
+MAX_REQUESTS = 1000
 Names = Annotated[list[Name], Field(json_schema_extra={"maxItems": MAX_NAMES})]
 
 
@@ -145,6 +149,12 @@ class KeyWish(StrictRequest):
                 return KeySpec.ed25519()
 
 
+_FilePassword = Annotated[
+    Password | None,
+    Field(description="Encrypts the file that `Accept: application/x-pkcs12` asks for, and is for nothing else."),
+]
+
+
 class IssueFromConfig(_CommonWish):
     """What a certificate shall say; the service makes the key and returns it once."""
 
@@ -159,6 +169,7 @@ class IssueFromConfig(_CommonWish):
     is_client_cert: bool | None = None
     key: KeyWish | None = None
     key_size: Literal[2048, 3072, 4096, 8192] | None = Field(default=None, description="Of an RSA key, in bits.")
+    pkcs12_password: _FilePassword = None
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -235,11 +246,14 @@ class RotateRequest(StrictRequest):
 
     csr: str | None = Field(default=None, max_length=65536)
     key: KeyWish | None = None
+    pkcs12_password: _FilePassword = None
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if self.csr is not None and self.key is not None:
             raise ValueError("give csr or key, not both")
+        if self.csr is not None and self.pkcs12_password is not None:
+            raise ValueError("give csr or pkcs12_password, not both: with a CSR the key is not here")
         return self
 
 
@@ -247,7 +261,7 @@ class PKCS12Request(StrictRequest):
     """The key of the certificate, in PEM and not encrypted, and what shall encrypt the file."""
 
     private_key: SecretStr = Field(max_length=32768)
-    password: SecretStr = Field(min_length=1, max_length=1024)
+    password: Password
     compatibility: bool = Field(default=False, description="3DES and SHA-1, for old stores.")
 
 
@@ -285,9 +299,10 @@ class CosignRequest(StrictRequest):
 
 
 class BatchRequest(StrictRequest):
-    """Requests as ``POST /certificates`` takes them."""
+    """Requests as ``POST /certificates`` takes them in JSON; each is judged alone."""
 
-    requests: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+    # How many there may be is told by the route, with the limit; what is no object is refused alone.
+    requests: list[Any] = Field(min_length=1, json_schema_extra={"maxItems": MAX_REQUESTS})
 
 
 class TokenRequest(StrictRequest):
@@ -302,6 +317,12 @@ class TokenRequest(StrictRequest):
     ip_ranges: Names | None = Field(default=None, examples=[["10.0.0.0/8"]])
     uris: Names | None = None
     emails: Names | None = None
+    subject: Names | None = Field(
+        default=None,
+        description="Attributes of a subject beside common name and e-mail, `*` for any value. Once names are limited, "
+        "null is nothing.",
+        examples=[["organization=Example", "country=*"]],
+    )
     max_lifetime: Lifetime | None = None
     own_only: bool = False
     expires_at: Instant | None = None
@@ -337,6 +358,7 @@ class TokenRequest(StrictRequest):
                 profiles=None if self.profiles is None else tuple(self.profiles),
                 issuers=None if self.issuers is None else tuple(self.issuers),
                 names=self._patterns(),
+                subject=parse_subject(self.subject),
                 max_lifetime=self.max_lifetime,
             ),
             own_only=self.own_only,

@@ -231,6 +231,7 @@ class TokenView(BaseModel):
     ip_ranges: list[str] | None
     uris: list[str] | None
     emails: list[str] | None
+    subject: list[str] | None
     max_lifetime: str | None
     own_only: bool
     created_at: Moment

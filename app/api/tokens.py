@@ -12,7 +12,7 @@ from app.api.body import json_body
 from app.api.documentation import PROBLEMS, body_of
 from app.api.parameters import NO_QUERY
 from app.api.requests import TokenRequest
-from app.api.schemas import NewTokenAnswer, TokenList
+from app.api.schemas import NewTokenAnswer, TokenList, TokenView
 from app.auth.grants import Grant
 from app.auth.principal import Permission
 from app.auth.tokens import ADMIN_TOKEN_ID
@@ -64,14 +64,13 @@ async def create(request: Request, service: Running, caller: Creating) -> Respon
 
 @router.delete(
     "/{token_id}",
-    status_code=204,
+    response_model=TokenView,
     summary="Delete a token",
     dependencies=[needs(Permission.TOKENS_MANAGE, "token.delete"), *NO_QUERY],
 )
 async def delete(token_id: str, service: Running, caller: Called) -> Response:
-    """It opens nothing any more; what it issued stays."""
-    await service.tokens.delete(caller, token_id)
-    return Response(status_code=204)
+    """It opens nothing any more; what it issued stays. The answer is what it was, without the token itself."""
+    return JSONResponse(_view(await service.tokens.delete(caller, token_id)))
 
 
 def _view(token: TokenEntry | TokenRecord) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from app.auth.principal import Permission, Principal
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import NO_LIMITS, Limits
+from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.exc import Forbidden
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["Grant"]
+__all__ = ["Grant", "parse_subject"]
+
+_Limit = TypeVar("_Limit", str, SubjectPattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Grant:
                     uris=stored.get("uris"),
                     emails=stored.get("emails"),
                 ),
+                subject=parse_subject(stored.get("subject")),
                 max_lifetime=None if seconds is None else timedelta(seconds=seconds),
             ),
             own_only=bool(stored.get("own_only")),
@@ -61,6 +66,7 @@ class Grant:
             "ip_ranges": None if names.ip_ranges is None else [str(network) for network in names.ip_ranges],
             "uris": _list(names.uris),
             "emails": _list(names.emails),
+            "subject": None if self.limits.subject is None else [str(pattern) for pattern in self.limits.subject],
             "max_lifetime": None if lifetime is None else int(lifetime.total_seconds()),
             "own_only": self.own_only,
         }
@@ -87,6 +93,7 @@ class Grant:
         yield from _not_in("profiles", mine.profiles, theirs.profiles)
         yield from _not_in("issuers", mine.issuers, theirs.issuers)
         yield from theirs.effective_names.beyond(mine.effective_names)
+        yield from _not_in("subject", mine.effective_subject, theirs.effective_subject, SubjectPattern.covers)
         if theirs.max_lifetime is not None and (mine.max_lifetime is None or mine.max_lifetime > theirs.max_lifetime):
             yield "max_lifetime", None if mine.max_lifetime is None else str(mine.max_lifetime)
         if holder.own_only and not self.own_only:
@@ -95,15 +102,23 @@ class Grant:
             yield "expires_at", None if expires_at is None else rfc3339(expires_at)
 
 
+def parse_subject(patterns: Iterable[str] | None) -> tuple[SubjectPattern, ...] | None:
+    """The patterns of a grant; Invalid where one is none."""
+    return None if patterns is None else tuple(map(SubjectPattern.parse, patterns))
+
+
 def _not_in(
-    rule: str, mine: tuple[str, ...] | None, theirs: tuple[str, ...] | None
+    rule: str,
+    mine: tuple[_Limit, ...] | None,
+    theirs: tuple[_Limit, ...] | None,
+    covers: Callable[[_Limit, _Limit], bool] = operator.eq,
 ) -> Iterator[tuple[str, str | None]]:
     if theirs is None:
         return
     if mine is None:
         yield rule, None
         return
-    yield from ((rule, one) for one in mine if one not in theirs)
+    yield from ((rule, str(one)) for one in mine if not any(covers(wider, one) for wider in theirs))
 
 
 def _tuple(stored: list[str] | None) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ from app.auth.principal import Permission
 from app.paths import BesideSettingsFile
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import MIN_LIFETIME
+from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.exc import Invalid
 from tiny_ca.models.fields import Lifetime
 
@@ -81,8 +82,18 @@ def _rules(value: object) -> tuple[ClaimRule, ...]:
     return tuple(ClaimRule.parse(path, wanted) for path, wanted in flat_claims(value).items())
 
 
+def _subject(value: object) -> tuple[SubjectPattern, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError('a list of patterns, such as ["organization=Example"]')
+    try:
+        return tuple(map(SubjectPattern.parse, value))
+    except Invalid as error:
+        raise ValueError(error.message) from None
+
+
 _Permission = Annotated[Permission, BeforeValidator(_permission)]
 _Names = Annotated[tuple[NameTemplate, ...], BeforeValidator(_templates)]
+_Subject = Annotated[tuple[SubjectPattern, ...], BeforeValidator(_subject)]
 _Rules = Annotated[tuple[ClaimRule, ...], BeforeValidator(_rules)]
 _NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -97,6 +108,7 @@ class OIDCGrant(BaseModel):
     ip_ranges: list[str] | None = None
     uris: _Names | None = None
     emails: _Names | None = None
+    subject: _Subject = ()
     permissions: list[_Permission] = Field(default=[Permission.CERTIFICATES_ISSUE], min_length=1)
     profiles: list[_NonEmpty] = Field(default=["ci"], min_length=1)
     issuers: list[_NonEmpty] | None = None
@@ -135,6 +147,7 @@ class OIDCGrant(BaseModel):
             ip_ranges=None if self.ip_ranges is None else tuple(self.ip_ranges),
             uris=self.uris,
             emails=self.emails,
+            subject=self.subject,
             max_lifetime=self.max_lifetime,
             own_only=self.own_only,
         )

@@ -10,6 +10,7 @@ from app.auth.oidc_claims import ClaimRule, Claims, NameTemplate, UnfitClaim
 from app.auth.principal import Permission
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import Limits
+from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.exc import Forbidden, Invalid
 
 __all__ = ["GrantRule", "NotGranted"]
@@ -35,6 +36,7 @@ class GrantRule:
     ip_ranges: tuple[str, ...] | None
     uris: tuple[NameTemplate, ...] | None
     emails: tuple[NameTemplate, ...] | None
+    subject: tuple[SubjectPattern, ...]
     max_lifetime: timedelta | None
     own_only: bool
 
@@ -63,7 +65,13 @@ class GrantRule:
             ) from None
         except Invalid as error:  # the labels are sound, the whole is longer than a name may be
             raise NotGranted(f"{actor}: {error.message}", actor=actor, value=error.value) from None
-        limits = Limits(profiles=self.profiles, issuers=self.issuers, names=names, max_lifetime=self.max_lifetime)
+        limits = Limits(
+            profiles=self.profiles,
+            issuers=self.issuers,
+            names=names,
+            subject=self.subject,
+            max_lifetime=self.max_lifetime,
+        )
         return Grant(permissions=self.permissions, limits=limits, own_only=self.own_only)
 
 

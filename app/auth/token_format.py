@@ -24,9 +24,9 @@ def make_token() -> str:
 
 
 def is_mistyped(token: str) -> bool:
-    """Whether it has a token's form, and a checksum that is not its own: nobody ever made it."""
+    """Whether it begins as a token does and does not end as one, by its length or checksum: nobody ever made it."""
     found = _TOKEN.fullmatch(token)
-    return found is not None and _checksum(found[1]) != found[2]
+    return token.startswith(PREFIX) and (found is None or _checksum(found[1]) != found[2])
 
 
 def _checksum(secret: str) -> str:

@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 ADMIN_TOKEN_ID: Final = "admin"  # noqa: S105  # the id of the row
 _CACHE_SECONDS: Final = 1.0
 _CACHE_SIZE: Final = 1024
+# By its form alone: it tells nothing of the tokens that there are.
+_MISTYPED: Final = "this is no token of ours: its checksum is wrong; check for typing or cutting"
 _TOUCHED_EVERY: Final = timedelta(minutes=1)
 
 
@@ -53,8 +55,7 @@ class TokenAuthenticator:
         found = await self._find(digest)
         # The look-up is by hash, so its time tells nothing of the token; the comparison is constant-time all the same.
         if found is None or not hmac.compare_digest(found[0].token_sha256, digest):
-            fault = "is mistyped: its checksum does not fit" if is_mistyped(token) else "is not known"
-            raise Unauthenticated(f"the token {fault}")
+            raise Unauthenticated(_MISTYPED if is_mistyped(token) else "the token is not known")
         record, principal = found
         now = self._clock()
         if record.expires_at is not None and record.expires_at <= now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ __all__ = ["TOKEN_VARIABLE", "URL_VARIABLE", "Connection", "load_connection"]
 
 URL_VARIABLE: Final = "TINY_CA_URL"
 TOKEN_VARIABLE: Final = "TINY_CA_TOKEN"  # noqa: S105  # the variable's name
-_KNOWN: Final = ("url", "token", "token_file", "ca_file")
+_KNOWN: Final = ("url", "token", "token_file", "ca_file", "insecure_http")
 _USER: Final = re.compile(r"//.*@")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 
@@ -38,6 +39,7 @@ def load_connection(
     ca_file: Path | None,
     config: Path | None,
     retries: int,
+    insecure_http: bool,
     environment: Mapping[str, str],
 ) -> Connection:
     """Put together what the flags, the environment and the config file say.
@@ -45,7 +47,8 @@ def load_connection(
     Raises
     ------
     ClientError
-        There is no URL, a file cannot be read or says what is not known; the code is USAGE.
+        There is no URL, a file cannot be read or says what is not known, or the token would go over plain HTTP to
+        another machine; the code is USAGE.
     """
     path = config or _default_path(environment)
     written = _read_config(path, is_given=config is not None)
@@ -55,9 +58,12 @@ def load_connection(
     trust = ca_file or _path(written, "ca_file", path)
     if trust is not None and not trust.is_file():
         raise _wrong(f"--ca-file: {trust} is no file")
+    service, token = _checked_url(found), _token(token_file, environment, written, path)
+    if token is not None and not insecure_http and written.get("insecure_http") is not True:
+        _check_is_safe(service)
     return Connection(
-        url=_checked_url(found),
-        token=_token(token_file, environment, written, path),
+        url=service,
+        token=token,
         ca_file=trust,
         retries=retries,
     )
@@ -70,7 +76,7 @@ def _default_path(environment: Mapping[str, str]) -> Path:
     return (given if given.is_absolute() else home / ".config") / "tiny-ca" / "client.toml"
 
 
-def _read_config(path: Path, *, is_given: bool) -> Mapping[str, str]:
+def _read_config(path: Path, *, is_given: bool) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             written: dict[str, Any] = tomllib.load(file)
@@ -86,8 +92,9 @@ def _read_config(path: Path, *, is_given: bool) -> Mapping[str, str]:
     for name, value in written.items():
         if name not in _KNOWN:
             raise _wrong(f"the config {path}: {name} is not known; known are {', '.join(_KNOWN)}")
-        if not isinstance(value, str):
-            raise _wrong(f"the config {path}: {name} must be a string")
+        kind, called = (bool, "true or false") if name == "insecure_http" else (str, "a string")
+        if not isinstance(value, kind):
+            raise _wrong(f"the config {path}: {name} must be {called}")
     if {"token", "token_file"} <= written.keys():
         raise _wrong(f"the config {path}: give token or token_file, not both")
     if "token" in written and readable_by_others:
@@ -96,7 +103,7 @@ def _read_config(path: Path, *, is_given: bool) -> Mapping[str, str]:
 
 
 def _token(
-    token_file: Path | None, environment: Mapping[str, str], written: Mapping[str, str], config: Path
+    token_file: Path | None, environment: Mapping[str, str], written: Mapping[str, Any], config: Path
 ) -> str | None:
     if token_file is not None:
         return _checked_token(_read_token(token_file), f"--token-file {token_file}")
@@ -124,7 +131,7 @@ def _checked_token(text: str, source: str) -> str:
     return token
 
 
-def _path(written: Mapping[str, str], name: str, config: Path) -> Path | None:
+def _path(written: Mapping[str, Any], name: str, config: Path) -> Path | None:
     """A path in the config is meant from the config's folder."""
     return config.parent / Path(written[name]).expanduser() if name in written else None
 
@@ -142,6 +149,22 @@ def _checked_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise _wrong(f"--url: {shown!r} has a query or a fragment; give the part before it")
     return url.rstrip("/")
+
+
+def _check_is_safe(url: str) -> None:
+    """Whoever sees the token on its way has it; on the loopback nobody else does."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_loopback(str(parts.hostname)):
+        message = "the token would be readable on its way; use https, or --insecure-http if you trust the network"
+        raise _wrong(f"--url: {url} is plain HTTP to another machine: {message}")
+
+
+def _is_loopback(host: str) -> bool:
+    # Not what ends in .localhost: not every resolver keeps such names here, as RFC 6761 §6.3 asks.
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _wrong(message: str) -> ClientError:

@@ -46,7 +46,13 @@ class Session:
 
 
 def _load(
-    url: str | None, token_file: Path | None, ca_file: Path | None, config: Path | None, retries: int
+    url: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+    config: Path | None,
+    retries: int,
+    *,
+    insecure_http: bool,
 ) -> Connection:
     from app.client.config import load_connection
 
@@ -56,6 +62,7 @@ def _load(
         ca_file=ca_file,
         config=config,
         retries=retries,
+        insecure_http=insecure_http,
         environment=os.environ,
     )
 
@@ -72,18 +79,25 @@ def _connection_flags(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="url, token_file, ca_file in TOML. [~/.config/tiny-ca/client.toml]", rich_help_panel="Connection"
+            help="url, token_file, ca_file, insecure_http in TOML. [~/.config/tiny-ca/client.toml]",
+            rich_help_panel="Connection",
         ),
     ] = None,
     retries: Annotated[
         int, typer.Option(min=0, max=100, help="How often a request is sent again.", rich_help_panel="Connection")
     ] = 5,
+    insecure_http: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-http", help="Send the token over plain HTTP to another machine.", rich_help_panel="Connection"
+        ),
+    ] = False,
     as_json: Annotated[
         bool | None, typer.Option("--json/--table", help="JSON unless standard output is a terminal.")
     ] = None,
 ) -> Session:
     output = Output(as_json=not sys.stdout.isatty() if as_json is None else as_json, is_asked=as_json is not None)
-    return Session(output, lambda: _load(url, token_file, ca_file, config, retries))
+    return Session(output, lambda: _load(url, token_file, ca_file, config, retries, insecure_http=insecure_http))
 
 
 _FLAGS: Final = tuple(inspect.signature(_connection_flags, eval_str=True).parameters.values())

@@ -27,7 +27,6 @@ from app.services.keymaker import KeyMaker
 from app.services.records import refusals
 from tiny_ca.ca_factory.issuer import Issuer, issuer_id
 from tiny_ca.ca_factory.keys import PrivateKey
-from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.plan import check, plan
 from tiny_ca.ca_factory.profiles import Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -519,7 +518,7 @@ def _check_may_import(caller: Caller) -> None:
     if limits.issuers is not None:
         message = f"{caller.principal.id} is limited to some issuers, and an imported one is none of them"
         raise Forbidden(message, rule="issuer", value=None)
-    if limits.names != NamePatterns():
+    if limits.effective_subject is not None:
         message = f"{caller.principal.id} is limited in names, which an imported CA is not"
         raise Forbidden(message, rule="limits.names", value=None)
 

@@ -27,6 +27,7 @@ from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, public_key_der
 from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.pkcs12 import check_fits_pkcs12
 from tiny_ca.ca_factory.plan import Verdict, check, verdicts
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -122,9 +123,17 @@ class LifecycleService:
 
     @_repeatable
     async def issue_from_config(
-        self, caller: Caller, request: CertificateRequest, wish: Wish, *, default_profile: str
+        self,
+        caller: Caller,
+        request: CertificateRequest,
+        wish: Wish,
+        *,
+        default_profile: str,
+        for_pkcs12: bool = False,
     ) -> Made:
         """Make a key of ``request.key_spec`` and a certificate for it; the key is returned and not kept.
+
+        ``for_pkcs12``: it must be of a kind that such a file holds.
 
         Raises
         ------
@@ -132,7 +141,7 @@ class LifecycleService:
             As for a CSR.
         """
         order = await self._wished(caller, wish, lambda: request, default_profile=default_profile)
-        return await self._with_new_key(order, request)
+        return await self._with_new_key(order, request, for_pkcs12=for_pkcs12)
 
     async def renew(self, caller: Caller, serial_number: int, lifetime: timedelta | None) -> Made:
         """Issue again for the same key, names and profile; the old certificate stays valid.
@@ -145,7 +154,13 @@ class LifecycleService:
         return await self._succeed(caller, serial_number, "certificate.renew", lifetime=lifetime)
 
     async def rotate(
-        self, caller: Caller, serial_number: int, *, csr: bytes | None = None, key: KeySpec | None = None
+        self,
+        caller: Caller,
+        serial_number: int,
+        *,
+        csr: bytes | None = None,
+        key: KeySpec | None = None,
+        for_pkcs12: bool = False,
     ) -> Made:
         """Issue for a new key, of a CSR or made here; the old certificate is revoked in the same transaction.
 
@@ -156,7 +171,7 @@ class LifecycleService:
         CertNotFound, Malformed, Forbidden, Invalid, Conflict, Unavailable
             As ``renew``; or the CSR is unfit, or holds the old key.
         """
-        return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key)
+        return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key, for_pkcs12=for_pkcs12)
 
     @_repeatable
     async def cosign(self, caller: Caller, certificate: x509.Certificate, wish: Wish) -> Made:
@@ -206,6 +221,7 @@ class LifecycleService:
         lifetime: timedelta | None = None,
         csr: bytes | None = None,
         key: KeySpec | None = None,
+        for_pkcs12: bool = False,
     ) -> Made:
         profiles, rotates = self.profiles, action == "certificate.rotate"
         audit = caller.audit(action, self._clock(), serial_number=str(serial_number))
@@ -222,7 +238,8 @@ class LifecycleService:
         if csr is not None:
             made = await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
         elif rotates:
-            made = await self._with_new_key(order, replace(request, public_key=None, key_spec=key or request.key_spec))
+            renewed = replace(request, public_key=None, key_spec=key or request.key_spec)
+            made = await self._with_new_key(order, renewed, for_pkcs12=for_pkcs12)
         else:
             made = await self._submit(order)
         if rotates:
@@ -255,7 +272,9 @@ class LifecycleService:
 
         return beside
 
-    async def _with_new_key(self, order: IssuanceOrder, request: CertificateRequest) -> Made:
+    async def _with_new_key(self, order: IssuanceOrder, request: CertificateRequest, *, for_pkcs12: bool) -> Made:
+        if for_pkcs12:  # afterwards it would be too late: the certificate would be there, and its key lost
+            check_fits_pkcs12(request.key_spec)
         try:
             _check_no_ca_key(order)
             check(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 from sqlalchemy.orm import Session
@@ -18,13 +20,17 @@ from tiny_ca.const import CertType
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry
 from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.queries.audit import actor_of
 from tiny_ca.db.queries.blocked_keys import block_key, key_is_anothers
 from tiny_ca.db.queries.certificates import delete_expired, valid_with_key
-from tiny_ca.db.queries.revocations import revoke, unhold
-from tiny_ca.exc import Conflict
-from tiny_ca.models.revocation import COMPROMISED
+from tiny_ca.db.queries.revocations import locked_certificate, revoke, unhold
+from tiny_ca.exc import Conflict, Forbidden
+from tiny_ca.models.revocation import COMPROMISED, reason_code
 
 __all__ = ["Revocations"]
+
+_REVOKE: Final = "certificate.revoke"
+_HOLD: Final = reason_code(x509.ReasonFlags.certificate_hold)
 
 
 class Revocations:
@@ -57,7 +63,7 @@ class Revocations:
         CertNotFound, Conflict, Forbidden, Invalid
             Unknown; expired, or revoked for another reason; not the caller's to revoke; ``removeFromCRL``.
         """
-        audit = self._audit(caller, "certificate.revoke", serial_number, reason=reason.value)
+        audit = self._audit(caller, _REVOKE, serial_number, reason=reason.value)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.CERTIFICATES_REVOKE)
             found = await find(self._db, serial_number)
@@ -76,19 +82,19 @@ class Revocations:
         Raises
         ------
         CertNotFound, Conflict, Forbidden
-            Unknown; not on hold, or expired; not the caller's to act on.
+            Unknown; not on hold, or expired; not the caller's to act on, or with ``own_only`` not placed by them.
         """
         audit = self._audit(caller, "certificate.unhold", serial_number)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.CERTIFICATES_REVOKE)
             found = await find(self._db, serial_number)
             self._check(caller, found)
-            record = await self._db.write(unhold, serial_number, now=self._clock(), audit=audit)
+            record = await self._db.write(_unhold, caller, serial_number, now=self._clock(), audit=audit)
         await self._published(found, record, None)
         return record
 
-    async def delete(self, caller: Caller, serial_number: int) -> None:
-        """Delete the record of a certificate that has expired.
+    async def delete(self, caller: Caller, serial_number: int) -> CertificateRecord:
+        """Delete the record of a certificate that has expired, and return it as it was.
 
         Raises
         ------
@@ -98,8 +104,10 @@ class Revocations:
         audit = self._audit(caller, "certificate.delete", serial_number)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.CERTIFICATES_DELETE)
-            check_actor(caller.principal, await find(self._db, serial_number))
+            found = await find(self._db, serial_number)
+            check_actor(caller.principal, found)
             await self._db.write(delete_expired, serial_number, now=self._clock(), audit=audit)
+        return found
 
     def _check(self, caller: Caller, record: CertificateRecord) -> None:
         if record.key_type == CertType.CA.value:
@@ -116,7 +124,8 @@ class Revocations:
         now = self._clock()
         revoked = []
         for record in records:
-            audit = self._audit(caller, "certificate.revoke", int(record.serial_number), record, reason=reason.value)
+            audit = self._audit(caller, _REVOKE, int(record.serial_number), record, reason=reason.value)
+            audit = replace(audit, at=now)  # by this moment ``_unhold`` finds who placed a hold
             revoked.append(revoke(session, int(record.serial_number), reason, now=now, audit=audit))
             if reason in COMPROMISED and record.spki_sha256 is not None and _may_block(session, caller, record):
                 block_key(session, record.spki_sha256, record.serial_number, now=now)
@@ -148,6 +157,23 @@ class Revocations:
             profile=record.profile if record else None,
             detail=detail or None,
         )
+
+
+def _unhold(
+    session: Session, caller: Caller, serial_number: int, *, now: datetime, audit: AuditEntry
+) -> CertificateRecord:
+    """One transaction: whose hold it is, and its end."""
+    record = locked_certificate(session, serial_number)
+    since = record.revocation_date if record.revocation_reason == _HOLD else None
+    if caller.principal.own_only and since is not None and caller.principal.id != _placed_by(session, record, since):
+        message = f"{caller.principal.id} lifts only holds that it placed itself, and this one is another's"
+        raise Forbidden(message, rule="own_only", value=f"{serial_number:x}")
+    return unhold(session, serial_number, now=now, audit=audit)
+
+
+def _placed_by(session: Session, record: CertificateRecord, since: datetime) -> str | None:
+    """Whose act began the hold, by the audit row of the same transaction."""
+    return actor_of(session, _REVOKE, record.serial_number, at=since)
 
 
 def _may_block(session: Session, caller: Caller, record: CertificateRecord) -> bool:

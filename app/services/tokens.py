@@ -85,8 +85,8 @@ class Tokens:
             caller.principal.require(Permission.TOKENS_MANAGE)
         return [record for record in await self._db.read(list_tokens) if _is_within(record, caller)]
 
-    async def delete(self, caller: Caller, token_id: str) -> None:
-        """Delete a token: it opens nothing any more, here at once and in other processes within a second.
+    async def delete(self, caller: Caller, token_id: str) -> TokenRecord:
+        """Delete a token, and return what it was: it opens nothing any more, here at once, elsewhere within a second.
 
         Raises
         ------
@@ -107,6 +107,7 @@ class Tokens:
         self._authenticator.forget(token_id)
         if not deleted:
             raise NotFound(f"there is no token {token_id[:80]!r}")
+        return record
 
 
 def _keep(session: Session, entry: TokenEntry, audit: AuditEntry, caller: Caller, *, now: datetime) -> bool:

@@ -110,6 +110,44 @@ def test_ones_own_key_is_blocked(service: RunningService, api: httpx.Client) -> 
     problem(api.post(CERTIFICATES, content=csr(key=key), headers=JSON), 403, rule="key_blocked")
 
 
+def test_a_limited_token_joins_no_group(service: RunningService, api: httpx.Client) -> None:
+    """Who is limited in names has no organization that its token does not allow: Kubernetes reads groups out of it."""
+    mine, group = fresh_name(), (NameOID.ORGANIZATION_NAME, "system:masters")
+    theirs = issued(api.post(CERTIFICATES, content=csr(mine, subject=[group]), headers=JSON))
+    asked = csr(mine, subject=[group])
+    with _as(service, api, permissions=COSIGNING, names=[mine]) as attacker:
+        for answer in (
+            attacker.post(CERTIFICATES, content=asked),
+            attacker.post(CERTIFICATES, json={"common_name": mine, "organization": "system:masters"}),
+            attacker.post("/api/v1/cosign", json={"certificate": theirs["certificate"]}),
+            attacker.post(f"{CERTIFICATES}/{theirs['serial_number']}/renew"),
+            attacker.post(f"{CERTIFICATES}/{theirs['serial_number']}/rotate"),
+        ):
+            assert "system:masters" in problem(answer, 403, rule="limits.subject")["detail"]
+        simulated = attacker.post("/api/v1/simulate", content=asked).json()
+        assert "limits.subject" in [rule["rule"] for rule in simulated["rules"] if not rule["passed"]]
+        issued(attacker.post(CERTIFICATES, content=csr(mine), headers=JSON))
+    with _as(service, api, role="issuer", names=[mine], subject=["organization=system:masters"]) as trusted:
+        issued(trusted.post(CERTIFICATES, content=asked, headers=JSON))
+
+
+def test_who_lifts_a_hold(service: RunningService, api: httpx.Client) -> None:
+    """``own_only`` lifts a hold that it placed itself, and no one else's; who is not so limited lifts any."""
+    with _as(service, api, role="issuer", own_only=True) as owner:
+        made = issued(owner.post(CERTIFICATES, content=csr(fresh_name()), headers=JSON))
+        path, hold = f"{CERTIFICATES}/{made['serial_number']}", {"reason": "certificateHold"}
+        for holder, lifts in ((owner, True), (api, False), (owner, True)):
+            assert holder.post(f"{path}/revoke", json=hold).status_code == 200
+            # Whoever repeats a hold has not placed it.
+            assert (api if holder is owner else owner).post(f"{path}/revoke", json=hold).status_code == 200
+            lifted = owner.post(f"{path}/unhold")
+            if not lifts:
+                problem(lifted, 403, rule="own_only")
+                lifted = api.post(f"{path}/unhold")
+            assert (lifted.status_code, lifted.json()["status"]) == (200, "valid")
+        problem(owner.post(f"{path}/unhold"), 409)
+
+
 def test_a_compromised_ca_key_is_blocked(api: httpx.Client) -> None:
     """``cACompromise`` says of a CA's key what ``keyCompromise`` says of another's."""
     key = fresh_key()

@@ -118,31 +118,35 @@ class TestCosigning:
 
 class TestBatches:
     def test_each_is_judged_alone(self, api: httpx.Client) -> None:
-        """In order: certificates, refusals and unreadable ones, none of which touches its neighbours."""
-        requests: list[dict[str, Any]] = [
+        """In order: certificates, refusals, unreadable ones and what is no object; none touches its neighbours."""
+        requests: list[Any] = [
             {"csr": csr(fresh_name()).decode()},
             {"common_name": fresh_name(), "lifetime": "1h"},
             {"csr": csr().decode(), "lifetime": "399d"},
             {"csr": "no csr"},
             {"common_name": "app.example.org", "lifetme": "1h"},
             {"csr": csr(fresh_name()).decode(), "profile": "ci"},
+            "no object",
+            None,
+            [{"common_name": "app.example.org"}],
         ]
         answer = api.post(f"{CERTIFICATES}/batch", json={"requests": requests})
         results = answer.json()["results"]
-        assert [one["status"] for one in results] == [201, 201, 403, 400, 422, 201]
+        assert [one["status"] for one in results] == [201, 201, 403, 400, 422, 201, 422, 422, 422]
         assert results[2]["problem"]["rule"] == "max_lifetime"
         assert "private_key" in results[1]["certificate"]
         assert results[5]["certificate"]["profile"] == "ci"
 
     def test_a_thousand(self, api: httpx.Client) -> None:
-        """A thousand are taken in one; one more is 422, and so is none."""
+        """A thousand are taken in one; one more is too large, and says the limit; none is 422."""
         asked = csr(fresh_name()).decode()
         many = {"requests": [{"csr": asked, "lifetime": "1h"}] * 1000}
         results = api.post(f"{CERTIFICATES}/batch", json=many).json()["results"]
         assert {one["status"] for one in results} == {201}
         assert len({one["certificate"]["serial_number"] for one in results}) == 1000
-        for requests in (many["requests"] + many["requests"][:1], []):
-            problem(api.post(f"{CERTIFICATES}/batch", json={"requests": requests}), 422, field="requests")
+        more = api.post(f"{CERTIFICATES}/batch", json={"requests": many["requests"] + many["requests"][:1]})
+        assert problem(more, 422, field="requests", kind="too-large")["limit"] == 1000
+        problem(api.post(f"{CERTIFICATES}/batch", json={"requests": []}), 422, field="requests")
 
     def test_bounds_of_the_body(self, api: httpx.Client) -> None:
         """A batch may have 4 MiB, anything else 64 KiB."""

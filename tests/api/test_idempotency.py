@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -83,6 +86,35 @@ def test_a_private_key_is_not_given_twice(api: httpx.Client) -> None:
     assert "PRIVATE" not in str(again)
 
 
+@pytest.mark.parametrize("again", ["a long password", "another password"])
+def test_a_file_with_a_key_is_not_given_twice(api: httpx.Client, again: str) -> None:
+    """Nor is a PKCS #12 file, whatever password the second request brings: 409 names the certificate."""
+    key, config = _key(), {"common_name": fresh_name()}
+    made = api.post(CERTIFICATES, json=config | {"pkcs12_password": "a long password"}, headers=key)
+    assert made.status_code == 201
+    said = problem(api.post(CERTIFICATES, json=config | {"pkcs12_password": again}, headers=key), 409)
+    assert made.headers["location"].rpartition("/")[2] in said["detail"]
+    assert len(api.get(CERTIFICATES, params={"common_name": config["common_name"]}).json()["items"]) == 1
+
+
+def test_no_password_is_kept(tmp_path: Path) -> None:
+    """What is kept of a request says nothing of the password in it, and no log line does."""
+    config = {"common_name": fresh_name()}
+    bodies = [b'{"common_name":"%s"%s}' % (config["common_name"].encode(), rest) for rest in (
+        b"", b',"pkcs12_password":"hunter2"', b',"pkcs12_password":"hunter3"', b',"pkcs12_passw\\u006frd":"hunter4"',
+    )]  # fmt: skip
+    with RunningService(tmp_path) as service, service.client() as client:
+        headers = [_key() for _ in bodies]
+        for body, key in zip(bodies, headers, strict=True):
+            assert client.post(CERTIFICATES, content=body, headers=key).status_code == 201
+        with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
+            kept = dict(database.execute("SELECT key, request_sha256 FROM idempotency_keys").fetchall())
+            everything = "".join(database.iterdump())
+    assert len({kept[key["Idempotency-Key"]] for key in headers}) == 1
+    for text in (everything, service.log):
+        assert not [word for word in ("hunter2", "hunter3", "hunter4") if word in text]
+
+
 def test_a_refusal_is_not_kept(api: httpx.Client) -> None:
     """A refused request is judged afresh when it is sent again, and its key is free for another one."""
     key, asked = _key(), csr(fresh_name())
@@ -124,6 +156,18 @@ def test_a_batch(api: httpx.Client) -> None:
     assert [[one["status"] for one in each] for each in results] == [[201, 403], [201, 403]]
     serials = [each[0]["certificate"]["serial_number"] for each in results]
     assert serials[0] == serials[1]
+
+
+def test_a_batch_with_keys(api: httpx.Client) -> None:
+    """Sent again, a batch answers 200, and in it 409 for each certificate whose key was returned once."""
+    key, body = _key(), {"requests": [{"common_name": fresh_name()}, {"csr": csr(fresh_name()).decode()}]}
+    first, again = (api.post(f"{CERTIFICATES}/batch", json=body, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    made, replayed = first.json()["results"], again.json()["results"]
+    assert [one["status"] for one in made] == [201, 201]
+    assert [one["status"] for one in replayed] == [409, 201]
+    assert made[0]["certificate"]["serial_number"] in replayed[0]["problem"]["detail"]
+    assert made[1]["certificate"]["serial_number"] == replayed[1]["certificate"]["serial_number"]
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])

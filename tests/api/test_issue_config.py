@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.api.answers import certificate_of, issued, problem
-from tests.api.asking import fresh_name
-from tests.running import CERTIFICATES
+from tests.api.asking import csr, fresh_name
+from tests.running import CERTIFICATES, openssl
 
 CHAIN = "application/pem-certificate-chain"
+PKCS12 = "application/x-pkcs12"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +83,76 @@ def test_pem_chain(api: httpx.Client) -> None:
 def test_forms_that_leave_no_room_for_the_key(api: httpx.Client, accept: str) -> None:
     """DER holds one certificate and no key, so it cannot be the answer; nothing is issued."""
     name = fresh_name()
-    problem(api.post(CERTIFICATES, json={"common_name": name}, headers={"Accept": accept}), 406)
+    said = problem(api.post(CERTIFICATES, json={"common_name": name}, headers={"Accept": accept}), 406)
+    assert "DER would leave no room" in said["detail"]
     assert api.get(CERTIFICATES, params={"common_name": name}).json()["items"] == []
+
+
+class TestPKCS12:
+    @pytest.mark.parametrize("password", ["a long password", "pässwörd 🔑", "x", "x" * 1023], ids=len)
+    def test_openssl_opens_it(self, api: httpx.Client, tmp_path: Path, password: str) -> None:
+        """Key, certificate and chain in one file, which opens with the password and with no other."""
+        config = {"common_name": fresh_name(), "pkcs12_password": password}
+        answer = api.post(CERTIFICATES, json=config, headers={"Accept": PKCS12})
+        assert (answer.status_code, answer.headers["content-type"]) == (201, PKCS12)
+        assert answer.headers["cache-control"] == "no-store"
+        record = api.get(answer.headers["location"]).json()
+        assert record["common_name"] == config["common_name"]
+        (tmp_path / "a.p12").write_bytes(answer.content)
+        (tmp_path / "password").write_text(password + "\n")
+        shown = openssl("pkcs12", "-in", tmp_path / "a.p12", "-noenc", "-passin", f"file:{tmp_path / 'password'}")
+        assert shown.count("BEGIN CERTIFICATE") == 3
+        assert record["certificate"] in shown
+        key = load_pem_private_key(shown[shown.index("-----BEGIN PRIVATE KEY") :].encode(), None)
+        assert key.public_key() == x509.load_pem_x509_certificate(record["certificate"].encode()).public_key()
+        assert "invalid password" in openssl(
+            "pkcs12", "-in", tmp_path / "a.p12", "-noenc", "-passin", "pass:wrong", check=False
+        )
+
+    @pytest.mark.parametrize("accept", ["*/*", "application/*", None])
+    def test_the_password_says_what_is_wanted(self, api: httpx.Client, accept: str | None) -> None:
+        """Where ``Accept`` takes it, PKCS #12 is what a request with a password gets."""
+        config = {"common_name": fresh_name(), "pkcs12_password": "a long password"}
+        headers = {} if accept is None else {"Accept": accept}
+        assert api.post(CERTIFICATES, json=config, headers=headers).headers["content-type"] == PKCS12
+
+    @pytest.mark.parametrize("accept", ["application/json", CHAIN, "application/pkix-cert"])
+    def test_a_password_for_nothing(self, api: httpx.Client, accept: str) -> None:
+        """A password that encrypts nothing is not ignored: 406, and nothing is issued."""
+        config = {"common_name": fresh_name(), "pkcs12_password": "a long password"}
+        problem(api.post(CERTIFICATES, json=config, headers={"Accept": accept}), 406)
+        assert api.get(CERTIFICATES, params={"common_name": config["common_name"]}).json()["items"] == []
+
+    @pytest.mark.parametrize("password", [{}, {"pkcs12_password": ""}, {"pkcs12_password": "x" * 1024}], ids=str)
+    def test_no_password(self, api: httpx.Client, password: dict[str, str]) -> None:
+        """Without one, or past its bounds: 422, and nothing is issued."""
+        config = {"common_name": fresh_name(), **password}
+        answer = api.post(CERTIFICATES, json=config, headers={"Accept": PKCS12})
+        problem(answer, 422, field="pkcs12_password")
+        assert api.get(CERTIFICATES, params={"common_name": config["common_name"]}).json()["items"] == []
+
+    def test_a_key_that_no_file_holds(self, api: httpx.Client) -> None:
+        """ML-DSA is refused before a certificate is made whose key could not be handed out."""
+        config = {"common_name": fresh_name(), "key": {"algorithm": "mldsa"}, "pkcs12_password": "a long password"}
+        problem(api.post(CERTIFICATES, json=config), 422, field="key")
+        assert api.get(CERTIFICATES, params={"common_name": str(config["common_name"])}).json()["items"] == []
+
+    def test_not_of_a_csr(self, api: httpx.Client) -> None:
+        """A CSR brings no key: 406 says where to go, and a password beside it is no field."""
+        asked = csr(fresh_name())
+        for content in (asked, json.dumps({"csr": asked.decode()}).encode()):
+            said = problem(api.post(CERTIFICATES, headers={"Accept": PKCS12}, content=content), 406)
+            assert "/pkcs12" in said["detail"]
+        body = {"csr": asked.decode(), "pkcs12_password": "a long password"}
+        problem(api.post(CERTIFICATES, json=body), 422, field="pkcs12_password")
+
+    def test_not_in_a_batch(self, api: httpx.Client) -> None:
+        """A batch answers in JSON: the request with a password is refused, its neighbour is not."""
+        name = fresh_name()
+        requests = [{"common_name": name, "pkcs12_password": "x"}, {"common_name": fresh_name()}]
+        results = api.post(f"{CERTIFICATES}/batch", json={"requests": requests}).json()["results"]
+        assert [one["status"] for one in results] == [422, 201]
+        assert api.get(CERTIFICATES, params={"common_name": name}).json()["items"] == []
 
 
 def test_every_field(api: httpx.Client) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +27,7 @@ from tests.running import CERTIFICATES, RunningService, openssl
 from tiny_ca.ca_factory import der
 
 ISSUERS = "/api/v1/issuers"
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "issuers.md"
 FIELDS = {
     *(
         "id",
@@ -369,6 +373,24 @@ class TestImport:
         )
         content = base64.b64encode((tmp_path / "ca.p12").read_bytes()).decode()
         assert made(api.post(ISSUERS, json={"pkcs12": content, "pkcs12_password": "secret"}))["is_root"]
+
+    def test_pkcs12_by_curl(self, service: RunningService, tmp_path: Path) -> None:
+        """As ``docs/issuers.md`` has it: a file, jq and curl."""
+        root = foreign_ca()
+        (tmp_path / "ca.p12").write_bytes(base64.b64decode(root.pkcs12("secret")))
+        command = re.search(r"^jq .*ca\.p12.* \|\n.* -d @-$", _DOCUMENT.read_text(), re.MULTILINE)
+        assert command is not None
+        environment = {"CA": f"{service.url}/api/v1", "AUTH": f"Authorization: Bearer {service.token}"}
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command[0]],
+            cwd=tmp_path,
+            env={**os.environ, **environment, "PASSWORD": "secret"},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["certificate"] == root.pem
 
     def test_the_chain_as_one_text(self, api: httpx.Client) -> None:
         """The chain may be one PEM text, in any order, with the CA itself in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,26 @@ def test_one_use_at_once(ci: RunningService, provider: RunningProvider) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: _ask(ci, token), range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] + [401] * 7
+
+
+def test_one_use_across_replicas(process: RunningProvider, tmp_path: Path, postgres_database: str) -> None:
+    """Of the workers of two services over one PostgreSQL database, one lets a token in, once."""
+    process.behave()
+    environment = {"TINY_CA_DATABASE_URL": postgres_database, "TINY_CA_KEY_PASSPHRASE": "a passphrase of both"}
+    environment["TINY_CA_ADMIN_TOKEN"] = "the admin's of both, of 32 letters"
+    with ExitStack() as stack:
+        services = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            _config(tmp_path / name, process, "one_use = true")
+            flags = ("--config-file", "config.toml", "--workers", "2")
+            services.append(stack.enter_context(RunningService(tmp_path / name, *flags, environment=environment)))
+            services[-1].wait_until_ready()
+        for _ in range(5):
+            token = process.token(audience=AUDIENCE)
+            with ThreadPoolExecutor(8) as pool:
+                answers = list(pool.map(lambda service: _ask(service, token), services * 4))  # noqa: B023  # ends here
+            assert sorted(answer.status_code for answer in answers) == [201] + [401] * 7
 
 
 def test_a_flood_of_unknown_kids(process: RunningProvider, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -89,6 +90,24 @@ class TestRotating:
             key = load_pem_private_key(new["private_key"].encode(), None)
             assert key.public_key() == certificate_of(new).public_key()
             assert new["public_key"]["algorithm"] == ("ed25519" if body else "ec")
+
+    def test_into_a_pkcs12_file(self, api: httpx.Client, anybody: httpx.Client, tmp_path: Path) -> None:
+        """With a password, the new key, its certificate and the chain come in one file."""
+        old = _issue(api)
+        path = f"{CERTIFICATES}/{old['serial_number']}/rotate"
+        problem(api.post(path, headers={"Accept": "application/x-pkcs12"}), 422, field="pkcs12_password")
+        body: dict[str, Any] = {"csr": csr(key=fresh_key()).decode(), "pkcs12_password": "x"}
+        problem(api.post(path, json=body), 422)
+        body = {"key": {"algorithm": "mldsa"}, "pkcs12_password": "x"}
+        problem(api.post(path, json=body), 422, field="key")
+        assert not _on_crl(anybody, old["serial_number"])
+        answer = api.post(path, json={"pkcs12_password": "a long password"})
+        assert (answer.status_code, answer.headers["content-type"]) == (201, "application/x-pkcs12")
+        (tmp_path / "a.p12").write_bytes(answer.content)
+        shown = openssl("pkcs12", "-in", tmp_path / "a.p12", "-noenc", "-passin", "pass:a long password")
+        assert api.get(answer.headers["location"]).json()["certificate"] in shown
+        assert "BEGIN PRIVATE KEY" in shown
+        assert _on_crl(anybody, old["serial_number"])
 
     def test_not_to_the_old_key(self, api: httpx.Client) -> None:
         """A CSR with the old key is no rotation; the old certificate stays as it was."""

@@ -72,6 +72,11 @@ class TestMaking:
             ({"ip_ranges": ["10.0.0.1/8"]}, "ip_ranges"),
             ({"uris": ["no uri"]}, "uris"),
             ({"emails": ["nobody"]}, "emails"),
+            ({"subject": ["Example"]}, "subject"),
+            ({"subject": ["common_name=a"]}, "subject"),
+            ({"subject": ["email=a@example.org"]}, "subject"),
+            ({"subject": ["country=Germany"]}, "subject"),
+            ({"subject": ["organization="]}, "subject"),
             ({"max_lifetime": "15 parsecs"}, "max_lifetime"),
             ({"expires_at": "tomorrow"}, "expires_at"),
             ({"expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
@@ -119,12 +124,14 @@ class TestForm:
             assert is_mistyped(token[:at] + other + token[at + 1 :])
 
     def test_a_typo_is_told(self, api: httpx.Client, anybody: httpx.Client) -> None:
-        """A token with a typo is told apart from one that is unknown."""
+        """A token with a typo, or cut, is told apart from one that is unknown; nothing of those that exist is told."""
         token = _make(api)["token"]
         typo = token[:-1] + ("0" if token[-1] != "0" else "1")
-        for wrong, says in ((typo, "mistyped"), (make_token(), "not known")):
+        faulty = "this is no token of ours: its checksum is wrong; check for typing or cutting"
+        said = [(typo, faulty), (token[:-1], faulty), (token + "0", faulty), ("tcat_", faulty)]
+        for wrong, says in (*said, (make_token(), "the token is not known"), ("x" * 54, "the token is not known")):
             response = anybody.get(CERTIFICATES, headers={"Authorization": f"Bearer {wrong}"})
-            assert says in problem(response, 401)["detail"]
+            assert problem(response, 401)["detail"] == says
 
 
 class TestLimits:
@@ -195,6 +202,7 @@ class TestHandingOn:
         "ip_ranges": ["10.1.0.0/16"],
         "uris": ["spiffe://a.example.org/ns/*"],
         "emails": ["@a.example.org"],
+        "subject": ["organization=Example", "country=*"],
         "max_lifetime": "2h",
     }
 
@@ -221,6 +229,9 @@ class TestHandingOn:
             ({"uris": ["spiffe://a.example.org/*"]}, "uris"),
             ({"uris": ["*"]}, "uris"),
             ({"emails": ["@*.example.org"]}, "emails"),
+            ({"subject": ["organization=Other"]}, "subject"),
+            ({"subject": ["organization=*"]}, "subject"),
+            ({"subject": ["organizational_unit=Example"]}, "subject"),
             ({"max_lifetime": None}, "max_lifetime"),
             ({"max_lifetime": "3h"}, "max_lifetime"),
             ({"expires_at": None}, "expires_at"),
@@ -243,25 +254,28 @@ class TestHandingOn:
             "ip_ranges": ["10.1.2.0/24"],
             "uris": ["spiffe://a.example.org/ns/one", "spiffe://a.example.org/ns/two/*"],
             "emails": ["me@a.example.org"],
+            "subject": ["country=de"],
             "max_lifetime": "1h",
             "expires_at": _soon(),
         }
         made = holder.post(TOKENS, json=body)
         assert made.status_code == 201, made.text
+        assert made.json()["subject"] == ["country=DE"]
         ids = {one["id"] for one in holder.get(TOKENS).json()["items"]}
         assert made.json()["id"] in ids
         assert "admin" not in ids
         problem(holder.delete(f"{TOKENS}/admin"), 404)
-        assert holder.delete(f"{TOKENS}/{made.json()['id']}").status_code == 204
+        assert holder.delete(f"{TOKENS}/{made.json()['id']}").status_code == 200
 
 
 class TestEnding:
     def test_deleted(self, api: httpx.Client, service: RunningService) -> None:
-        """A deleted token opens nothing at once; deleting it again is 404, the admin's is 409."""
+        """The answer shows what was deleted. It opens nothing at once; deleting it again is 404, the admin's is 409."""
         token = _make(api)
         with _as(service, token) as caller:
             assert caller.get(CERTIFICATES).status_code == 200
-            assert api.delete(f"{TOKENS}/{token['id']}").status_code == 204
+            deleted = api.delete(f"{TOKENS}/{token['id']}")
+            assert (deleted.status_code, deleted.json()["id"], "token" in deleted.json()) == (200, token["id"], False)
             problem(caller.get(CERTIFICATES), 401)
         problem(api.delete(f"{TOKENS}/{token['id']}"), 404)
         problem(api.delete(f"{TOKENS}/admin"), 409)

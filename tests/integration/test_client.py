@@ -337,6 +337,7 @@ class TestSettings:
             ("url = ", "no TOML"),
             ("ulr = 'http://x'", "ulr is not known"),
             ("url = 1", "must be a string"),
+            ("insecure_http = 'yes'", "must be true or false"),
             ("token = 'x'\ntoken_file = 'y'", "not both"),
             ("token_file = 'nowhere'", "nowhere cannot be read"),
             ("ca_file = 'nowhere'", "nowhere is no file"),
@@ -364,6 +365,27 @@ class TestSettings:
     def test_no_url(self, client: Client, url: str) -> None:
         """What is no URL of a service is told so."""
         assert "--url" in client.fails(2, "list", "--url", url)
+
+    @pytest.mark.parametrize(
+        "host",
+        ["ca.example.org", "192.0.2.1", "[2001:db8::1]", "localhost.example.org", "ca.localhost", "127.0.0.1.nip.io"],
+    )
+    def test_plain_http_to_another_machine(self, client: Client, host: str) -> None:
+        """A token is not sent where anybody on the way could read it."""
+        line = client.fails(2, "list", "--url", f"http://{host}:8000")
+        assert "--insecure-http" in line
+        assert client.service.token not in line
+
+    def test_plain_http_where_it_was_allowed(self, client: Client) -> None:
+        """By flag, by the config, to this machine, and where no token is sent."""
+        port = client.url.rpartition(":")[2]
+        elsewhere = f"http://0.0.0.0:{port}"  # leads here, and is no loopback address
+        client.fails(2, "list", "--url", elsewhere)
+        client.ok("list", "--url", elsewhere, "--insecure-http")
+        (client.folder / "c.toml").write_text("insecure_http = true\n")
+        client.ok("list", "--url", elsewhere, "--config", "c.toml")
+        client.ok("list", "--url", f"http://localhost:{port}")
+        assert client.run("ca", "--url", elsewhere, token=False)[0] == 0
 
     def test_the_service_ignores_the_clients_variables(self, tmp_path: Path) -> None:
         """Set for the client, in the environment or in ``.env``, they do not stop the service."""

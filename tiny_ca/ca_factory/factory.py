@@ -27,12 +27,12 @@ from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
 from tiny_ca.ca_factory.names import AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.pkcs12 import export_pkcs12
 from tiny_ca.ca_factory.plan import plan
-from tiny_ca.ca_factory.profiles import NO_LIMITS, SUBJECT_ATTRIBUTES, Profile
+from tiny_ca.ca_factory.profiles import NO_LIMITS, Profile
 from tiny_ca.ca_factory.reissue import cosign, renew
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signer import Signer, SoftwareSigner
 from tiny_ca.ca_factory.signing import sign_certificate
-from tiny_ca.ca_factory.subject import checked_subject
+from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES, checked_subject
 from tiny_ca.ca_factory.utils.file_loader import ICALoader
 from tiny_ca.ca_factory.utils.life_time import CertLifetime
 from tiny_ca.const import CertType

@@ -21,12 +21,26 @@ from cryptography.x509.oid import NameOID
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, public_key_der
 from tiny_ca.exc import Invalid
+from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.utils.arguments import check_kind
 
-__all__ = ["export_pkcs12"]
+__all__ = ["check_fits_pkcs12", "export_pkcs12"]
 
 # OWASP's figure for PBKDF2-HMAC-SHA256 (Password Storage Cheat Sheet): about a tenth of a second.
 _ROUNDS: Final = 600_000
+_NO_SUCH_KEY: Final = "PKCS #12 holds RSA, EC and Ed25519 keys, not yet ML-DSA; keep key and certificate as PEM"
+
+
+def check_fits_pkcs12(key: KeySpec) -> None:
+    """Say before a key is made whether a file could hold it.
+
+    Raises
+    ------
+    Invalid
+        It could not.
+    """
+    if key.algorithm == "mldsa":
+        raise Invalid(_NO_SUCH_KEY, field="key", value=str(key))
 
 
 def export_pkcs12(
@@ -56,8 +70,7 @@ def export_pkcs12(
     check_kind(private_key, get_args(PrivateKeyTypes), "private_key")
     check_kind(name, (str, NoneType), "name")
     if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-        message = "PKCS #12 holds RSA, EC and Ed25519 keys, not yet ML-DSA; keep key and certificate as PEM"
-        raise Invalid(message, field="private_key", value=type(private_key).__name__)
+        raise Invalid(_NO_SUCH_KEY, field="private_key", value=type(private_key).__name__)
     if public_key_der(private_key.public_key()) != _public_key(cert):
         message = f"the private key does not belong to certificate {cert.serial_number:x}"
         raise Invalid(message, field="private_key")

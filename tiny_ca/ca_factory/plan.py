@@ -21,10 +21,11 @@ from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.name_constraints import NameConstraints, outside, violations
-from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
-from tiny_ca.ca_factory.profiles import SUBJECT_ATTRIBUTES, Limits, Profile
+from tiny_ca.ca_factory.profiles import Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
+from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES
+from tiny_ca.ca_factory.subject_patterns import NAME_ATTRIBUTES
 from tiny_ca.const import CertType
 from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarge
 from tiny_ca.utils.duration import format_duration
@@ -354,7 +355,8 @@ def _check_names(case: _Case) -> None:
         raise Forbidden(
             f"the {kind} name {name!r} is outside what this caller may have", rule="limits.names", value=name
         )
-    if case.profile.ca and case.limits.names != NamePatterns():
+    _check_subject_limits(case)
+    if case.profile.ca and case.limits.effective_subject is not None:
         message = "this caller is limited in names, and what a CA signs would not be: ask as somebody who is not"
         raise Forbidden(message, rule="limits.names", value="CA:TRUE")
     if case.limits.names.dns is None:
@@ -363,6 +365,17 @@ def _check_names(case: _Case) -> None:
         if host_name(name) is None and name not in case.limits.names.dns:
             message = f"the common name {name!r} is outside what this caller may have"
             raise Forbidden(message, rule="limits.names", value=name)
+
+
+def _check_subject_limits(case: _Case) -> None:
+    allowed = case.limits.effective_subject
+    if allowed is None:
+        return
+    for attribute, value in case.subject:
+        if attribute not in NAME_ATTRIBUTES and not any(one.allows(attribute, value) for one in allowed):
+            kind = next(name for name, oid in SUBJECT_ATTRIBUTES.items() if oid == attribute)
+            message = f"the {kind} {value!r} is outside what this caller may have in a subject; leave it out"
+            raise Forbidden(message, rule="limits.subject", value=value)
 
 
 def _check_name_constraints(case: _Case) -> None:

@@ -23,7 +23,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS, RSA_MAX_SIZE, RSA_MIN_SIZE
 from tiny_ca.ca_factory.name_patterns import NamePatterns
-from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, MIN_LIFETIME, SUBJECT_ATTRIBUTES, KeyConstraint, Profile
+from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, MIN_LIFETIME, KeyConstraint, Profile
+from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES
 from tiny_ca.const import CertType
 from tiny_ca.exc import Invalid
 from tiny_ca.models.fields import CertificateTypeName, Lifetime, or_value_error

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Literal
 
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.keys import EC_CURVES, MLDSA_PARAMETER_SETS, RSA_MAX_SIZE, RSA_MIN_SIZE, KeySpec
 from tiny_ca.ca_factory.name_patterns import NamePatterns
+from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES
+from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.const import CertType
 
 __all__ = [
@@ -21,23 +23,12 @@ __all__ = [
     "MIN_LIFETIME",
     "NO_LIMITS",
     "ROOT_PROFILE",
-    "SUBJECT_ATTRIBUTES",
     "KeyConstraint",
     "Limits",
     "Profile",
 ]
 
 MIN_LIFETIME: Final = timedelta(minutes=1)
-
-SUBJECT_ATTRIBUTES: Final[dict[str, ObjectIdentifier]] = {
-    "country": NameOID.COUNTRY_NAME,
-    "state": NameOID.STATE_OR_PROVINCE_NAME,
-    "locality": NameOID.LOCALITY_NAME,
-    "organization": NameOID.ORGANIZATION_NAME,
-    "organizational_unit": NameOID.ORGANIZATIONAL_UNIT_NAME,
-    "common_name": NameOID.COMMON_NAME,
-    "email": NameOID.EMAIL_ADDRESS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +107,14 @@ class Limits:
     """What one caller may ask for; None is no limit, an empty tuple is nothing.
 
     Once ``names.dns`` is set, every name of a certificate must be covered: a kind whose patterns are None is then
-    allowed no names at all.
+    allowed no names at all. Once names of any kind are limited, so are the other attributes of a subject: relying
+    parties read rights out of them too, as Kubernetes reads groups out of an organization.
     """
 
     profiles: tuple[str, ...] | None = None
     issuers: tuple[str, ...] | None = None
     names: NamePatterns = field(default_factory=NamePatterns)
+    subject: tuple[SubjectPattern, ...] | None = None
     max_lifetime: timedelta | None = None
 
     @property
@@ -135,6 +128,11 @@ class Limits:
             uris=self.names.uris or (),
             emails=self.names.emails or (),
         )
+
+    @property
+    def effective_subject(self) -> tuple[SubjectPattern, ...] | None:
+        """The patterns with "names are limited, so are the other attributes" made explicit."""
+        return () if self.subject is None and self.names != NamePatterns() else self.subject
 
 
 NO_LIMITS: Final = Limits()

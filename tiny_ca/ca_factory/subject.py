@@ -12,7 +12,17 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from tiny_ca.exc import Invalid
 
-__all__ = ["UPPER_BOUNDS", "checked_subject", "is_visible"]
+__all__ = ["SUBJECT_ATTRIBUTES", "UPPER_BOUNDS", "checked_subject", "is_visible"]
+
+SUBJECT_ATTRIBUTES: Final[dict[str, ObjectIdentifier]] = {
+    "country": NameOID.COUNTRY_NAME,
+    "state": NameOID.STATE_OR_PROVINCE_NAME,
+    "locality": NameOID.LOCALITY_NAME,
+    "organization": NameOID.ORGANIZATION_NAME,
+    "organizational_unit": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "common_name": NameOID.COMMON_NAME,
+    "email": NameOID.EMAIL_ADDRESS,
+}
 
 # RFC 5280 Appendix A.1; 255 for the rest. cryptography counts a common name in bytes of UTF-8, and so do we.
 UPPER_BOUNDS: Final = {
@@ -109,12 +119,4 @@ def _shown(value: str | bytes) -> str:
     return repr(value if len(value) <= 80 else value[:77]) + ("" if len(value) <= 80 else "...")
 
 
-_FIELDS: Final = {
-    NameOID.COMMON_NAME: "common_name",
-    NameOID.COUNTRY_NAME: "country",
-    NameOID.STATE_OR_PROVINCE_NAME: "state",
-    NameOID.LOCALITY_NAME: "locality",
-    NameOID.ORGANIZATION_NAME: "organization",
-    NameOID.ORGANIZATIONAL_UNIT_NAME: "organizational_unit",
-    NameOID.EMAIL_ADDRESS: "email",
-}
+_FIELDS: Final = {oid: name for name, oid in SUBJECT_ATTRIBUTES.items()}

@@ -84,6 +84,7 @@ def create_token(  # noqa: PLR0913, PLR0917  # each flag is a field of the reque
     ip_range: Annotated[list[str] | None, typer.Option(help="Only addresses in these: 10.0.0.0/8.")] = None,
     uri: Annotated[list[str] | None, typer.Option(help="Only URIs like these.")] = None,
     email: Annotated[list[str] | None, typer.Option(help="Only e-mail addresses like these.")] = None,
+    subject: Annotated[list[str] | None, typer.Option(help="Only these: organization=Example, country=*.")] = None,
     max_lifetime: Annotated[str | None, typer.Option(help="Of certificates: 1h, 90d.")] = None,
     own_only: Annotated[bool, typer.Option("--own-only", help="Sees and touches only what it issued.")] = False,  # noqa: FBT002  # typer's way
     expires: Annotated[str | None, typer.Option(help="The token's end: 2027-01-01T00:00:00Z, or 30d from now.")] = None,
@@ -100,6 +101,7 @@ def create_token(  # noqa: PLR0913, PLR0917  # each flag is a field of the reque
         "ip_ranges": ip_range or None,
         "uris": uri or None,
         "emails": email or None,
+        "subject": subject or None,
         "max_lifetime": max_lifetime,
         "own_only": own_only or None,
         "expires_at": moment(expires),

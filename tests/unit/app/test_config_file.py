@@ -58,6 +58,7 @@ def test_the_least(tmp_path: Path) -> None:
     assert granted.limits.profiles == ("ci",)
     assert granted.limits.names.dns == ("red.ci.example.org",)
     assert granted.limits.effective_names.uris == ()
+    assert granted.limits.effective_subject == ()
 
 
 def test_a_grant_with_everything(tmp_path: Path) -> None:
@@ -69,6 +70,7 @@ names = ["*.example.org"]
 ip_ranges = ["10.0.0.0/8"]
 uris = ["spiffe://example.org/ns/{kubernetes.io.namespace}"]
 emails = ["@example.org"]
+subject = ["organization=Example", "country=*"]
 permissions = ["certificates:issue", "certificates:read"]
 profiles = ["ci", "server"]
 issuers = ["default"]
@@ -87,6 +89,7 @@ own_only = true
         "ip_ranges": ["10.0.0.0/8"],
         "uris": ["spiffe://example.org/ns/cd"],
         "emails": ["@example.org"],
+        "subject": ["organization=Example", "country=*"],
         "max_lifetime": 1800,
         "own_only": True,
     }
@@ -158,6 +161,8 @@ def test_where_keys_come_from(tmp_path: Path) -> None:
         (ISSUER + GRANT.replace("{team}", "a_b"), "names: 'a_b.ci.example.org' is no DNS name"),
         (ISSUER + GRANT.replace("{team}.ci.example.org", "*.{team}"), "its last label must not come from a claim"),
         (ISSUER + GRANT + 'ip_ranges = ["10.0.0.1/8"]', "ip_ranges: '10.0.0.1/8' is no network"),
+        (ISSUER + GRANT + 'subject = "organization=a"', "grants[0].subject: a list of patterns, such as"),
+        (ISSUER + GRANT + 'subject = ["common_name=a"]', "grants[0].subject: 'common_name=a' is not ATTRIBUTE=VALUE"),
         (ISSUER + GRANT + 'permissions = ["certificates:sign"]', "'certificates:sign' is no permission; there"),
         (ISSUER + GRANT + "permissions = []", "oidc[0].grants[0].permissions: List should have at least 1"),
         (ISSUER + GRANT + 'profiles = ["cli"]', "grants[0].profiles: there is no profile 'cli'; there are server"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +29,8 @@ from tiny_ca.ca_factory.plan import check, plan
 from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, KeyConstraint, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signing import sign_certificate
+from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES
+from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.const import CertType
 from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarge
 from tiny_ca.models.key_spec import KeySpec
@@ -311,6 +313,41 @@ class TestNames:
         """Once DNS names are limited, names of another kind need patterns of their own."""
         limits = Limits(names=_names(dns=["*.example.org"]))
         assert ("limits.names", offender) == refusal(ask(**names), limits=limits)
+
+    @pytest.mark.parametrize(
+        "attribute, value",
+        [
+            (NameOID.ORGANIZATION_NAME, "system:masters"),
+            (NameOID.ORGANIZATIONAL_UNIT_NAME, "Ops"),
+            (NameOID.COUNTRY_NAME, "DE"),
+            (NameOID.STATE_OR_PROVINCE_NAME, "Hessen"),
+            (NameOID.LOCALITY_NAME, "Fulda"),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("kind", ["dns", "ip_ranges", "uris", "emails"])
+    def test_limited_names_limit_the_subject(self, kind: str, attribute: ObjectIdentifier, value: str) -> None:
+        """Once names are limited, an attribute of the subject needs a pattern, or a profile that drops it."""
+        request = ask(subject=((NameOID.COMMON_NAME, "app.example.org"), (attribute, value)))
+        covering = {"dns": "*.example.org", "ip_ranges": "10.0.0.0/8", "uris": "*", "emails": "*"}
+        names = _names(**{kind: [covering[kind]]})
+        assert refusal(request, limits=Limits(names=names)) == ("limits.subject", value)
+        name = next(name for name, oid in SUBJECT_ATTRIBUTES.items() if oid == attribute)
+        for pattern in (f"{name}={value}", f"{name}=*"):
+            make_plan(request, limits=Limits(names=names, subject=(SubjectPattern.parse(pattern),)))
+        other = SubjectPattern.parse("organization=system:nodes")
+        assert refusal(request, limits=Limits(names=names, subject=(other,))) == ("limits.subject", value)
+        make_plan(request, profile=replace(SERVER, subject=("common_name",)), limits=Limits(names=names))
+
+    def test_a_limited_subject(self) -> None:
+        """Patterns of the subject limit it where names are not limited; case and blanks count."""
+        limits = Limits(subject=(SubjectPattern.parse("organization=Example"),))
+        for value, passes in (("Example", True), ("example", False), ("Example ", False)):
+            request = ask(subject=((NameOID.COMMON_NAME, "app.example.org"), (NameOID.ORGANIZATION_NAME, value)))
+            if passes:
+                make_plan(request, limits=limits)
+            else:
+                assert refusal(request, limits=limits) == ("limits.subject", value)
 
     def test_an_email_in_the_subject(self) -> None:
         """A mailbox in the subject is a name like one in the SAN."""

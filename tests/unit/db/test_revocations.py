@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from cryptography import x509
 from sqlalchemy import func, select
@@ -10,7 +13,9 @@ from sqlalchemy.orm import Session
 from tests.unit.db.helpers import DAY, NOW, Registry, audit, entry
 from tiny_ca.db import queries
 from tiny_ca.db.const import CertificateStatus, RevokeStatus
+from tiny_ca.db.entries import AuditEntry
 from tiny_ca.db.models import AuditRecord
+from tiny_ca.db.queries.audit import actor_of, insert_audit
 from tiny_ca.exc import CertNotFound, Conflict, Invalid
 from tiny_ca.models.revocation import REASON_CODES, reason_code, reason_from_code, reason_from_name, reason_name
 
@@ -94,6 +99,19 @@ class TestUnhold:
         record = registry.write(queries.unhold, serial, now=NOW, audit=audit("unhold"))
         assert (record.status, record.revocation_reason, record.revocation_date) == ("valid", None, None)
         assert registry.read(_audited) == 1
+
+    def test_who_placed_it(self, registry: Registry, serial: int) -> None:
+        """The audit tells by serial number and moment, to the microsecond; of a refusal, or else, it names nobody."""
+        now = NOW + timedelta(microseconds=123_457)
+        row = AuditEntry(at=now, actor="owner", action="revoke", outcome="success", serial_number=str(serial))
+        refused = replace(row, at=NOW, actor="other", outcome="refused")
+        registry.write(insert_audit, [refused])
+        record = registry.write(queries.revoke, serial, Reason.certificate_hold, now=now, audit=row)
+        assert record.revocation_date is not None
+        assert registry.read(actor_of, "revoke", str(serial), at=record.revocation_date) == "owner"
+        for action, at in (("revoke", NOW), ("unhold", now), ("revoke", now + timedelta(microseconds=1))):
+            assert registry.read(actor_of, action, str(serial), at=at) is None
+        assert registry.read(actor_of, "revoke", str(serial + 1), at=now) is None
 
     def test_what_is_not_on_hold_stays(self, registry: Registry, serial: int) -> None:
         """Neither a valid nor a revoked certificate can be released."""

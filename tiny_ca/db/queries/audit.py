@@ -11,18 +11,31 @@ from tiny_ca.db.models import AuditRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from tiny_ca.db.entries import AuditEntry, AuditFilter
 
-__all__ = ["insert_audit", "page_audit"]
+__all__ = ["actor_of", "insert_audit", "page_audit"]
 
 
 def insert_audit(session: Session, entries: Sequence[AuditEntry]) -> None:
     """Write the rows in one statement."""
     if entries:
         session.connection().execute(insert(AuditRecord), [asdict(entry) for entry in entries])
+
+
+def actor_of(session: Session, action: str, serial_number: str, *, at: datetime) -> str | None:
+    """Return who did this to a certificate at this very moment; None where no row says so."""
+    return session.scalar(
+        select(AuditRecord.actor).where(
+            AuditRecord.serial_number == serial_number,
+            AuditRecord.action == action,
+            AuditRecord.outcome == "success",
+            AuditRecord.at == at,
+        )
+    )
 
 
 def page_audit(session: Session, wanted: AuditFilter, *, limit: int, before_id: int | None = None) -> list[AuditRecord]:
