@@ -1,13 +1,18 @@
-"""What runs by itself: one table of (schedule, what runs, why), and what became of each run."""
+"""What runs by itself: one table of (schedule, what runs, why), each job under a lease in the database.
+
+    look -> due, and nobody's -> acquire (fence) -> run, the lease renewed meanwhile -> record, if the fence still holds
+
+So a job runs once a period whatever the number of processes, and of one that dies another takes it over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -18,14 +23,17 @@ from app.metrics import Metrics
 from app.services.crls import CRLPublisher
 from app.services.notices import Notices
 from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import JobState
 from tiny_ca.db.queries.idempotency import prune_keys
 from tiny_ca.db.queries.identity_tokens import prune_identity_tokens
-from tiny_ca.exc import NotFound
+from tiny_ca.db.queries.jobs import acquire_job, finish_job, job_states, renew_job
+from tiny_ca.exc import Conflict, NotFound, TinyCAError
 
-__all__ = ["Job", "JobRunner", "JobState", "job_table"]
+__all__ = ["Job", "JobRunner", "job_table"]
 
 _log = structlog.get_logger(__name__)
 _STOP_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +41,15 @@ class Job:
     """``run`` returns how many things it did. ``alarm_after`` failures in a row, ``/readyz`` says so."""
 
     name: str
-    every_seconds: int
+    every_seconds: float
     run: Callable[[], Awaitable[int]]
     why: str
     alarm_after: int
 
-
-@dataclass(frozen=True, slots=True)
-class JobState:
-    """How the last runs of one job went."""
-
-    last_run: datetime | None = None
-    last_error: str | None = None
-    failures: int = 0
+    @property
+    def period(self) -> timedelta:
+        """From the beginning of one run to the next."""
+        return timedelta(seconds=self.every_seconds)
 
 
 def job_table(
@@ -103,81 +107,151 @@ def _forget(session: Session, now: datetime) -> int:
 
 
 class JobRunner:
-    """APScheduler over the event loop; a run never overlaps itself."""
+    """Runs what is due, as ``replica``; looks for it every ``look_seconds``. A run never overlaps itself."""
 
-    def __init__(self, jobs: Sequence[Job], *, metrics: Metrics, clock: Callable[[], datetime]) -> None:
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        db: AsyncDBHandler,
+        replica: str,
+        lease: timedelta,
+        metrics: Metrics,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._db = db
+        self._replica = replica
+        self._lease = lease
         self._metrics = metrics
-        self._clock = clock
+        self._look_seconds = look_seconds
         self._scheduler = AsyncIOScheduler(timezone="UTC")
-        self._running: set[asyncio.Task[Any]] = set()
-        self.states = {job.name: JobState() for job in jobs}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._blind = self._stopping = False
+        self.seen: dict[str, JobState] = {}
 
     def start(self) -> None:
-        """Schedule every job."""
-        for job in self._jobs:
-            self._scheduler.add_job(
-                self._scheduled,
-                IntervalTrigger(seconds=job.every_seconds, jitter=max(1, job.every_seconds // 10)),
-                args=[job],
-                id=job.name,
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,  # late is better than never
-            )
+        """Run jobs from now on."""
+        self._scheduler.add_job(
+            self._look,
+            IntervalTrigger(seconds=self._look_seconds),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,  # late is better than never
+        )
         self._scheduler.start()
 
     async def stop(self) -> None:
         """Start nothing more, and let what runs come to its end; what hangs is cancelled."""
+        self._stopping = True
         self._scheduler.pause()
         if self._running:
-            await asyncio.wait(self._running, timeout=_STOP_SECONDS)
+            await asyncio.wait(self._running.values(), timeout=_STOP_SECONDS)
         self._scheduler.shutdown(wait=False)
 
     def failing(self) -> dict[str, str]:
-        """The jobs whose failures matter by now, with the last error of each."""
+        """The jobs whose failures matter by now, on whichever replica, with the last error of each; as last seen."""
         return {
-            job.name: str(self.states[job.name].last_error)
-            for job in self._jobs
-            if self.states[job.name].failures >= job.alarm_after
+            state.name: str(state.error)
+            for state in self.seen.values()
+            if state.failures >= self._jobs[state.name].alarm_after
         }
 
-    async def _scheduled(self, job: Job) -> None:
-        """A run that ``stop`` waits for; the scheduler's own shutdown would cut it in the middle."""
-        run = asyncio.create_task(self.run(job))
-        self._running.add(run)
-        run.add_done_callback(self._running.discard)
-        await asyncio.shield(run)
+    async def states(self) -> list[JobState]:
+        """Every job by name, as the database has it now: the same on every replica."""
+        known = await self._db.read(job_states)
+        self.seen = {name: known.get(name, JobState(name=name)) for name in sorted(self._jobs)}
+        return list(self.seen.values())
 
     async def run_now(self, name: str) -> JobState:
-        """Run one job at once, and tell how it went.
+        """Run one job at once, due or not, and tell how it went.
 
         Raises
         ------
         NotFound
             There is no such job.
+        Conflict
+            It is running, here or elsewhere; or it was taken for dead, and what another made of it counts.
         """
-        for job in self._jobs:
-            if job.name == name:
-                await self.run(job)
-                return self.states[name]
-        known = ", ".join(job.name for job in self._jobs)
-        raise NotFound(f"there is no job {name[:80]!r}; there are {known}")
+        job = self._jobs.get(name)
+        if job is None:
+            raise NotFound(f"there is no job {name[:80]!r}; there are {', '.join(self._jobs)}")
+        fence = await self._acquire(job, early=True)
+        if fence is None:
+            raise Conflict(f"job {name!r} is running already; ask again when it has ended")
+        state = await self._run(job, fence)
+        if state is None:
+            raise Conflict(f"job {name!r} took too long, and another replica has taken it over")
+        return state
 
-    async def run(self, job: Job) -> None:
-        """Run one job now; its failure is logged and counted, and is not the scheduler's."""
-        state, began = self.states[job.name], time.perf_counter()
+    async def _look(self) -> None:
+        """Begin what is due. A database that does not answer is tried again at the next look, and logged once."""
+        try:
+            due = [state.name for state in await self.states() if state.is_due or state.next_due is None]
+            for name in due:
+                if name not in self._running:
+                    await self._begin(self._jobs[name])
+        except TinyCAError as error:
+            if not self._blind:
+                _log.warning("jobs.look_failed", error=str(error))
+            self._blind = True
+        else:
+            self._blind = False
+
+    async def _begin(self, job: Job) -> None:
+        """Run a job, if no other replica was faster, in a task that ``stop`` waits for."""
+        fence = await self._acquire(job)
+        if fence is not None and not self._stopping:  # else the lease ends by itself
+            self._running[job.name] = task = asyncio.create_task(self._run_scheduled(job, fence))
+            task.add_done_callback(lambda _: self._running.pop(job.name))
+
+    async def _run_scheduled(self, job: Job, fence: int) -> None:
+        try:
+            await self._run(job, fence)
+        except TinyCAError as error:  # the lease ends by itself, and the job runs again
+            _log.warning("job.not_recorded", job=job.name, error=str(error))
+
+    async def _acquire(self, job: Job, *, early: bool = False) -> int | None:
+        return await self._db.write(
+            acquire_job, job.name, holder=self._replica, period=job.period, lease=self._lease, early=early
+        )
+
+    async def _run(self, job: Job, fence: int) -> JobState | None:
+        """Run one job and record how it went; None where another replica has it by now, and its record stands."""
+        renewing, began = asyncio.create_task(self._renew(job, fence)), time.perf_counter()
+        done, error = None, None
         try:
             done = await job.run()
-        except Exception as error:  # noqa: BLE001  # a job may fail in any way, and must run again
-            _log.warning("job.failed", job=job.name, failures=state.failures + 1, exc_info=error)
-            self._metrics.job_runs.labels(job.name, "failure").inc()
-            failures = state.failures + 1
-            self.states[job.name] = JobState(self._clock(), type(error).__name__, failures)
-            return
-        milliseconds = round((time.perf_counter() - began) * 1000, 1)
-        log = _log.info if done else _log.debug
-        log("job.done", job=job.name, done=done, milliseconds=milliseconds)
-        self._metrics.job_runs.labels(job.name, "success").inc()
-        self._metrics.job_last_success.labels(job.name).set(self._clock().timestamp())
-        self.states[job.name] = replace(state, last_run=self._clock(), last_error=None, failures=0)
+        except Exception as failure:  # noqa: BLE001  # a job may fail in any way, and must run again
+            error = type(failure).__name__
+            _log.warning("job.failed", job=job.name, exc_info=failure)
+        else:
+            log = _log.info if done else _log.debug
+            log("job.done", job=job.name, done=done, milliseconds=_milliseconds_since(began))
+        finally:
+            renewing.cancel()
+        self._metrics.job_runs.labels(job.name, "success" if error is None else "failure").inc()
+        milliseconds = _milliseconds_since(began)
+        state = await self._db.write(
+            finish_job, job.name, fence, period=job.period, done=done, error=error, milliseconds=milliseconds
+        )
+        if state is None:
+            _log.warning("job.superseded", job=job.name, fence=fence)
+        else:
+            self.seen[job.name] = state
+        return state
+
+    async def _renew(self, job: Job, fence: int) -> None:
+        """Keep the lease while a run goes on; until it is lost, a failure is tried again."""
+        kept = True
+        while kept:
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            try:
+                kept = await self._db.write(renew_job, job.name, fence, lease=self._lease)
+            except TinyCAError as error:
+                _log.warning("job.not_renewed", job=job.name, error=str(error))
+        _log.warning("job.lease_lost", job=job.name, fence=fence)
+
+
+def _milliseconds_since(began: float) -> int:
+    return round((time.perf_counter() - began) * 1000)

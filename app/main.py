@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from socket import gethostname
 from typing import Any
 
 import structlog
@@ -46,6 +47,7 @@ from app.services.reload import Reloader
 from app.services.revocations import Revocations
 from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
 from app.services.tokens import Tokens
+from app.services.watching import Watch
 from app.services.webhook import Webhook
 from app.settings import Settings, SettingsError
 from app.tracing import TracedRequestMiddleware, close_tracing, tracing_from
@@ -74,6 +76,7 @@ _ROUTERS = (
     health.router,
     docs.router,
 )
+_COUNT_SECONDS = 30.0
 _DESCRIPTION = """
 Send a CSR, get a certificate. Every answer that is not a success is a problem document (RFC 9457) with a `request_id`.
 """
@@ -189,6 +192,7 @@ async def _start(
     stack.push_async_callback(db.aclose)
     crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=clock)
     await crls.load()
+    crls.watch()
     stack.push_async_callback(crls.close)
     issuers.watch()
     stack.push_async_callback(issuers.close)
@@ -208,7 +212,18 @@ async def _start(
         [issuer.trusted() for issuer in config.oidc], db=db, metrics=metrics, clock=clock
     )
     stack.push_async_callback(identity_tokens.close)
-    jobs = JobRunner(job_table(db, crls, clock, _notices(config, db, metrics, clock)), metrics=metrics, clock=clock)
+    notices = _notices(config, db, metrics, clock)
+    if notices is not None:
+        counting = Watch(notices.count, seconds=_COUNT_SECONDS, failed="notices.count_failed")
+        counting.start()
+        stack.push_async_callback(counting.stop)
+    jobs = JobRunner(
+        job_table(db, crls, clock, notices),
+        db=db,
+        replica=f"{gethostname()}:{os.getpid()}",
+        lease=settings.job_lease,
+        metrics=metrics,
+    )
     jobs.start()
     stack.push_async_callback(jobs.stop)
     readiness = Readiness(

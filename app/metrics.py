@@ -42,11 +42,14 @@ class Metrics:
             "tiny_ca_issuer_not_after_seconds", "When the issuer's certificate ends.", ["issuer_id"], registry=registry
         )
         self.job_last_success = Gauge(
-            "tiny_ca_job_last_success_timestamp_seconds", "When a job last ended well.", ["job"], registry=registry
+            "tiny_ca_job_last_success_timestamp_seconds",
+            "When a job last ended well, on any replica.",
+            ["job"],
+            registry=registry,
         )
         self.notices = Counter("tiny_ca_notices", "Attempts to deliver a notice.", ["outcome"], registry=registry)
         self.notices_waiting = Gauge(
-            "tiny_ca_notices_waiting", "Notices that have not arrived, as of the last run.", registry=registry
+            "tiny_ca_notices_waiting", "Notices that have not arrived, half a minute ago at most.", registry=registry
         )
         self.crl_age = Gauge("tiny_ca_crl_age_seconds", "Age of the newest CRL.", ["issuer_id"], registry=registry)
         self.issuer_days_left = Gauge(

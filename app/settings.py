@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     profiles_file: Path | None = None
     config_file: Path | None = None
     crl_lifetime: Lifetime = timedelta(hours=24)
+    job_lease: Lifetime = timedelta(seconds=30)
     public_max_age: int = Field(default=60, ge=0, le=86400)
 
     issue_batch: int = Field(default=256, ge=1, le=1000)
@@ -87,6 +88,13 @@ class Settings(BaseSettings):
     def _crl_lifetime_is_sane(cls, value: timedelta) -> timedelta:
         if not timedelta(minutes=1) <= value <= timedelta(days=365):
             raise ValueError("a CRL lives from 1m to 365d")
+        return value
+
+    @field_validator("job_lease")
+    @classmethod
+    def _job_lease_is_sane(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= timedelta(minutes=10):
+            raise ValueError("a job's lease lasts from 1s to 10m")
         return value
 
     @field_validator("organization")

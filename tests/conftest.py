@@ -1,8 +1,9 @@
-"""What all tests share: one running service for those that only talk to it, and one PostgreSQL server."""
+"""What all tests share: one running service for those that only talk to it, and real databases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -51,6 +52,15 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     """Give the URL of an empty PostgreSQL database."""
     with new_database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the URL of an empty database, one of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ca.db'}"
+    url: str = request.getfixturevalue("postgres_database")
+    return url
 
 
 @pytest.fixture(scope="session")

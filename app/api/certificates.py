@@ -14,7 +14,8 @@ from app.api.body import field_of_json, is_raw_csr, parse_json
 from app.api.documentation import ISSUE_BODY, PROBLEMS
 from app.api.key_files import NO_KEY, RAW_FORMS_WITH_KEY, form_with_key, pkcs12_response
 from app.api.negotiation import choose
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, SerialNumber, next_cursor, read_cursor, read_serial
+from app.api.pages import PageQuery, cut, read_row_id
+from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, SerialNumber, read_serial
 from app.api.requests import IssueFromConfig, IssueFromCSR
 from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS, certificate_response, certificate_view, status_of
@@ -67,10 +68,8 @@ class IssueQuery(BaseModel):
         return Wish(profile=self.profile, issuer_id=self.issuer_id, lifetime=lifetime)
 
 
-class _ListQuery(BaseModel):
+class _ListQuery(PageQuery):
     """Every filter given must match; ``common_name`` and ``san`` are exact, or a suffix as ``*.example.org``."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     status: CertificateStatus | None = None
     key_type: CertificateTypeName | None = None
@@ -82,8 +81,6 @@ class _ListQuery(BaseModel):
     expires_before: Instant | None = None
     expires_after: Instant | None = None
     spki_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
-    limit: Annotated[int, Digits, Field(ge=1, le=1000)] = 100
-    cursor: Cursor = None
 
 
 @router.post(
@@ -135,12 +132,11 @@ async def issue(
 async def list_certificates(service: Running, caller: Called, query: Annotated[_ListQuery, Query()]) -> Response:
     """One page of what matches; ``next_cursor`` asks for the next, and costs the same however deep."""
     wanted = CertificateFilter(**query.model_dump(exclude={"limit", "cursor"}))
-    records = await service.records.page(caller, wanted, limit=query.limit + 1, before_id=read_cursor(query.cursor))
-    page = records[: query.limit]
-    more = len(records) > query.limit
+    records = await service.records.page(caller, wanted, limit=query.limit + 1, before_id=read_row_id(query.cursor))
+    page, cursor = cut(records, query, key=lambda record: record.id)
     now = service.records.now()
     items = await asyncio.to_thread(lambda: [certificate_view(record, load(record), now) for record in page])
-    return JSONResponse({"items": items, "next_cursor": next_cursor(page[-1].id) if more else None})
+    return JSONResponse({"items": items, "next_cursor": cursor})
 
 
 @router.get(

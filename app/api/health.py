@@ -42,7 +42,7 @@ async def readyz(service: Running) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus text")
 async def metrics(service: Running) -> Response:
-    """Counters and histograms of this process."""
+    """Counters and histograms of this process; when jobs last ended well, on whichever."""
     now = service.records.now()
     for issuer in service.issuers.signing:
         service.metrics.issuer_not_after.labels(issuer.id).set(issuer.not_valid_after.timestamp())
@@ -51,4 +51,7 @@ async def metrics(service: Running) -> Response:
         if crl is not None:
             service.metrics.crl_this_update.labels(issuer.id).set(crl.this_update.timestamp())
             service.metrics.crl_age.labels(issuer.id).set((now - crl.this_update).total_seconds())
+    for job in service.jobs.seen.values():
+        if job.last_success is not None:
+            service.metrics.job_last_success.labels(job.name).set(job.last_success.timestamp())
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

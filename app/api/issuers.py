@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import field_of_json, json_body, parse_json
@@ -23,7 +23,8 @@ from app.api.issuer_schemas import (
     PatchIssuer,
     RevokeIssuer,
 )
-from app.api.parameters import NO_QUERY
+from app.api.pages import PageQuery, moment_key, page_of
+from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.views import public_key_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
@@ -71,12 +72,13 @@ _POST_BODY: Final[dict[str, Any]] = {
     "",
     response_model=IssuerList,
     summary="The issuers",
-    dependencies=[needs(Permission.ISSUERS_READ, "issuer.list"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_READ, "issuer.list"), *NO_REPEATS],
 )
-async def list_issuers(service: Running, caller: Called) -> Response:
+async def list_issuers(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
     """Oldest first; those outside the caller's limits are not among them."""
-    items = [issuer_view(one) for one in await service.authorities.page(caller)]
-    return JSONResponse({"items": items, "next_cursor": None})
+    visible = await service.authorities.page(caller)
+    page, cursor = page_of(visible, query, key=lambda one: moment_key(one.record.created_at, one.record.id))
+    return JSONResponse({"items": [issuer_view(one) for one in page], "next_cursor": cursor})
 
 
 @router.post(

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.documentation import PROBLEMS
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, Cursor, next_cursor, read_cursor, read_serial
-from app.api.schemas import AuditPage, Digits, Instant, JobAnswer, JobList, ProfileList
+from app.api.pages import PageQuery, cut, page_of, read_row_id
+from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, read_serial
+from app.api.schemas import AuditPage, Instant, JobAnswer, JobList, ProfileList
 from app.api.views import profile_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Running, needs
-from app.jobs import JobState
-from tiny_ca.db.entries import AuditFilter
+from tiny_ca.db.entries import AuditFilter, JobState
 from tiny_ca.db.models import AuditRecord
 from tiny_ca.utils.rfc3339 import rfc3339
 
@@ -24,10 +24,8 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["operations"], responses=PROBLEMS)
 
 
-class _AuditQuery(BaseModel):
+class _AuditQuery(PageQuery):
     """Every filter given must match; ``since`` is inclusive, ``until`` exclusive."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     actor: Annotated[str | None, Field(max_length=512, pattern=PLAIN)] = None
     action: Annotated[str | None, Field(max_length=64, pattern=PLAIN, examples=["certificate.issue"])] = None
@@ -36,25 +34,20 @@ class _AuditQuery(BaseModel):
     request_id: Annotated[str | None, Field(max_length=128, pattern=PLAIN)] = None
     since: Instant | None = None
     until: Instant | None = None
-    limit: Annotated[int, Digits, Field(ge=1, le=1000)] = 100
-    cursor: Cursor = None
 
 
 @router.get(
     "/profiles",
     response_model=ProfileList,
     summary="What each profile allows",
-    dependencies=[needs(Permission.PROFILES_READ, "profile.list"), *NO_QUERY],
+    dependencies=[needs(Permission.PROFILES_READ, "profile.list"), *NO_REPEATS],
 )
-async def profiles(service: Running, caller: Called) -> Response:
-    """As the profiles file writes it; those that the caller may not use are not among them."""
-    allowed = caller.principal.limits.profiles
-    items = [
-        profile_view(profile)
-        for profile in service.lifecycle.profiles.values()
-        if allowed is None or profile.name in allowed
-    ]
-    return JSONResponse({"items": items, "next_cursor": None})
+async def profiles(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
+    """By name, as the profiles file writes it; those that the caller may not use are not among them."""
+    allowed, known = caller.principal.limits.profiles, service.lifecycle.profiles
+    usable = [known[name] for name in sorted(known) if allowed is None or name in allowed]
+    page, cursor = page_of(usable, query, key=lambda profile: profile.name)
+    return JSONResponse({"items": [profile_view(profile) for profile in page], "next_cursor": cursor})
 
 
 @router.get(
@@ -69,25 +62,22 @@ async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, 
     if query.serial_number is not None:
         fields["serial_number"] = str(read_serial(query.serial_number))
     rows = await service.audit.page(
-        caller, AuditFilter(**fields), limit=query.limit + 1, before_id=read_cursor(query.cursor)
+        caller, AuditFilter(**fields), limit=query.limit + 1, before_id=read_row_id(query.cursor)
     )
-    page = rows[: query.limit]
-    more = len(rows) > query.limit
-    return JSONResponse(
-        {"items": [_row(row) for row in page], "next_cursor": next_cursor(page[-1].id) if more else None}
-    )
+    page, cursor = cut(rows, query, key=lambda row: row.id)
+    return JSONResponse({"items": [_row(row) for row in page], "next_cursor": cursor})
 
 
 @router.get(
     "/jobs",
     response_model=JobList,
     summary="The jobs and how they ran",
-    dependencies=[needs(Permission.JOBS_READ, "job.list"), *NO_QUERY],
+    dependencies=[needs(Permission.JOBS_READ, "job.list"), *NO_REPEATS],
 )
-async def jobs(service: Running) -> Response:
-    """Of the process that answers."""
-    items = [_job(name, state) for name, state in service.jobs.states.items()]
-    return JSONResponse({"items": items, "next_cursor": None})
+async def jobs(service: Running, query: Annotated[PageQuery, Query()]) -> Response:
+    """By name; every replica answers the same."""
+    page, cursor = page_of(await service.jobs.states(), query, key=lambda job: job.name)
+    return JSONResponse({"items": [_job(job) for job in page], "next_cursor": cursor})
 
 
 @router.post(
@@ -97,10 +87,11 @@ async def jobs(service: Running) -> Response:
     dependencies=[needs(Permission.JOBS_RUN, "job.run"), *NO_QUERY],
 )
 async def run(name: str, service: Running, caller: Called) -> Response:
-    """Answers once it has run, well or not."""
-    state = await service.jobs.run_now(name)
-    await service.audit.note(caller, "job.run", job=name, error=state.last_error)
-    return JSONResponse(_job(name, state))
+    """Answers once it has run, well or not; 409 while it runs already, on whichever replica."""
+    async with service.audit.refusals(caller, "job.run", job=name[:80]):
+        job = await service.jobs.run_now(name)
+    await service.audit.note(caller, "job.run", job=name, error=job.error)
+    return JSONResponse(_job(job))
 
 
 def _row(row: AuditRecord) -> dict[str, Any]:
@@ -120,10 +111,17 @@ def _row(row: AuditRecord) -> dict[str, Any]:
     }
 
 
-def _job(name: str, state: JobState) -> dict[str, Any]:
+def _job(job: JobState) -> dict[str, Any]:
+    result = None if job.last_run is None else "success" if job.error is None else "failure"
     return {
-        "name": name,
-        "last_run": None if state.last_run is None else rfc3339(state.last_run),
-        "last_error": state.last_error,
-        "failures": state.failures,
+        "name": job.name,
+        "last_run": None if job.last_run is None else rfc3339(job.last_run),
+        "replica": job.replica,
+        "result": result,
+        "last_error": job.error,
+        "done": job.done,
+        "milliseconds": job.milliseconds,
+        "failures": job.failures,
+        "next_due": None if job.next_due is None else rfc3339(job.next_due),
+        "running_on": job.running_on,
     }

@@ -1,19 +1,16 @@
-"""Paths and queries: serial numbers, cursors, and the refusal of what is not known or comes twice."""
+"""Paths and queries: serial numbers, and the refusal of what is not known or comes twice. Lists are in ``pages``."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
-from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from tiny_ca.exc import Invalid
 
-__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "Cursor", "SerialNumber", "next_cursor", "read_cursor", "read_serial"]
+__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "SerialNumber", "read_serial"]
 
 PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"  # a database may hold no NUL, and no name has control characters
 _SERIAL: Final = re.compile(r"0*[0-9a-f]{1,40}")  # RFC 5280 §4.1.2.2: at most 20 octets
@@ -46,21 +43,13 @@ class _SerialNumberInPath(StringConvertor):
 
 
 register_url_convertor("serial", _SerialNumberInPath())
-# What the document says of forms is for those who make requests from it; `read_serial` and `read_cursor` refuse.
+# What the document says of forms is for those who make requests from it; `read_serial` refuses.
 SerialNumber = Annotated[
     str,
     Path(
         description="Hex; colons and upper case are accepted.",
         max_length=128,
         json_schema_extra={"pattern": "^[0-9A-Fa-f]{1,2}(:?[0-9A-Fa-f]{2}){0,19}$"},
-    ),
-]
-Cursor = Annotated[
-    str | None,
-    Field(
-        description="`next_cursor` of the page before.",
-        max_length=64,
-        json_schema_extra={"pattern": "^[A-Za-z0-9_-]{2,24}$"},
     ),
 ]
 
@@ -78,27 +67,3 @@ def read_serial(text: str) -> int:
         message = f"{text[:80]!r} is no serial number: up to 40 hex digits, with or without colons"
         raise Invalid(message, field="serial_number", value=text[:80])
     return int(digits, 16)
-
-
-def next_cursor(row_id: int) -> str:
-    """What asks for the page after this row."""
-    return base64.urlsafe_b64encode(str(row_id).encode()).decode().rstrip("=")
-
-
-def read_cursor(cursor: str | None) -> int | None:
-    """Read what ``next_cursor`` gave.
-
-    Raises
-    ------
-    Invalid
-        It is not one that this service gave.
-    """
-    if cursor is None:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        text = ""
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise Invalid("the cursor is none that this service gave", field="cursor", value=cursor)
-    return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -247,7 +247,7 @@ class NewTokenAnswer(TokenView):
 
 
 class TokenList(BaseModel):
-    """Newest first."""
+    """One page, newest first; it is short where some are not the caller's to see."""
 
     items: list[TokenView]
     next_cursor: str | None
@@ -278,16 +278,22 @@ class AuditPage(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """How the last runs of a job went, in the process that answers."""
+    """How the last run of a job went, on whichever replica, and when the next is due; null for what has never been."""
 
     name: str
-    last_run: Moment | None
-    last_error: str | None
+    last_run: Moment | None = Field(description="When it ended, by the database's clock, as `next_due`.")
+    replica: str | None = Field(description="Which ran it: host and process.", examples=["ca-1:4711"])
+    result: Literal["success", "failure"] | None
+    last_error: str | None = Field(description="The kind of the failure.", examples=["RegistryUnavailable"])
+    done: int | None = Field(description="How many things a success did.")
+    milliseconds: int | None
     failures: int = Field(description="In a row.")
+    next_due: Moment | None
+    running_on: str | None = Field(description="The replica that runs it now.")
 
 
 class JobList(BaseModel):
-    """Every job."""
+    """One page, by name."""
 
     items: list[JobAnswer]
     next_cursor: str | None
@@ -322,7 +328,7 @@ class ProfileView(BaseModel):
 
 
 class ProfileList(BaseModel):
-    """Every profile that the caller may use."""
+    """One page of the profiles that the caller may use, by name."""
 
     items: list[ProfileView]
     next_cursor: str | None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import json_body
 from app.api.documentation import PROBLEMS, body_of
-from app.api.parameters import NO_QUERY
+from app.api.pages import PageQuery, moment_key, next_cursor, read_moment_key
+from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.requests import TokenRequest
 from app.api.schemas import NewTokenAnswer, TokenList, TokenView
 from app.auth.grants import Grant
@@ -39,11 +40,13 @@ _EXAMPLE = {
     "",
     response_model=TokenList,
     summary="The tokens you could have made",
-    dependencies=[needs(Permission.TOKENS_MANAGE, "token.list"), *NO_QUERY],
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.list"), *NO_REPEATS],
 )
-async def list_tokens(service: Running, caller: Called) -> Response:
-    """Newest first; never the tokens themselves."""
-    return JSONResponse({"items": [_view(record) for record in await service.tokens.page(caller)], "next_cursor": None})
+async def list_tokens(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
+    """Newest first; never the tokens themselves. A page is short where some of it are not yours to see."""
+    page = await service.tokens.page(caller, limit=query.limit, before=read_moment_key(query.cursor))
+    cursor = None if page.last is None else next_cursor(moment_key(*page.last))
+    return JSONResponse({"items": [_view(record) for record in page.visible], "next_cursor": cursor})
 
 
 @router.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
 from app.auth.caller import Caller
@@ -39,8 +40,12 @@ class AuditTrail:
         Forbidden
             They lack the permission.
         """
-        async with refusals(self._db, caller.audit(action, self._clock())):
+        async with self.refusals(caller, action):
             caller.principal.require(permission)
+
+    def refusals(self, caller: Caller, action: str, **detail: object) -> AbstractAsyncContextManager[None]:
+        """Audit what policy or state refuses in the block."""
+        return refusals(self._db, caller.audit(action, self._clock(), detail=detail or None))
 
     async def refused(self, caller: Caller, action: str, error: Forbidden) -> None:
         """Write down what was refused elsewhere."""

@@ -3,7 +3,8 @@
     revoke committed -> publish(issuer): number + snapshot (one transaction) -> sign (thread) -> record -> memory
 
 The number and the list it stands for come from one transaction that holds the issuer's row, so a higher number never
-says less than a lower one, whoever signs first.
+says less than a lower one, whoever signs first. Making those that are due is a job, which one replica runs; each
+process watches for what the others made.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
 from app.services.publication import CRL, PEM, PublicFile
+from app.services.watching import Watch
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
@@ -34,6 +36,7 @@ __all__ = ["CRLPublisher", "PublishedCRL"]
 _log = structlog.get_logger(__name__)
 _KEPT = 10
 _CLOSE_SECONDS = 1.0
+_WATCH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,20 @@ class CRLPublisher:
         self._current: dict[str, PublishedCRL] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._watch = Watch(self._reload_all, seconds=_WATCH_SECONDS, failed="crl.reload_failed")
 
     async def load(self) -> None:
         """Take the newest CRL of every issuer from the database, and make those that are missing or old."""
-        for issuer_id in self._issuers.ids:
-            await self._reload(issuer_id)
+        await self._reload_all()
         try:
             await self.refresh()
         except ExceptionGroup as failures:  # readiness tells of it, and the job tries again
             _log.warning("crl.refresh_failed", errors=[str(failure) for failure in failures.exceptions])
+
+    def watch(self) -> None:
+        """From now on, learn what other processes made also where nobody asks for it; needs a running event loop."""
+        if self._shared:
+            self._watch.start()
 
     async def refresh(self) -> int:
         """Make each CRL that is due; returns how many were made. One that fails keeps none of the others from it.
@@ -118,7 +126,8 @@ class CRLPublisher:
         await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Let the CRLs that are being made come to their end; what hangs is not waited for."""
+        """Watch no more, and let the CRLs that are being made come to their end; what hangs is not waited for."""
+        await self._watch.stop()
         making = {*self._running.values(), *self._waiting.values()}
         if making:
             await asyncio.wait(making, timeout=_CLOSE_SECONDS)
@@ -168,6 +177,10 @@ class CRLPublisher:
         await self._db.write(_record, entry)
         await self._accept(entry)
         _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=len(snapshot.revoked))
+
+    async def _reload_all(self) -> None:
+        for issuer_id in self._issuers.ids:
+            await self._reload(issuer_id)
 
     async def _reload(self, issuer_id: str) -> None:
         known = self._current.get(issuer_id)

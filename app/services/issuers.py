@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.services.ca_making import ACTOR, encrypted, first_hierarchy, issuer_urls, keep
 from app.services.publication import PEM, PublicFile, bundle, der_file
+from app.services.watching import Watch
 from app.settings import Settings, SettingsError
 from tiny_ca.ca_factory.issuer import Issuer, issuer_id
 from tiny_ca.ca_factory.keys import PrivateKey
@@ -27,7 +28,7 @@ from tiny_ca.db.models import IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.issuers import IssuerState, issuer_states, list_issuers
 from tiny_ca.db.queries.revocations import revoked_among
-from tiny_ca.exc import Conflict, NotFound, TinyCAError
+from tiny_ca.exc import Conflict, NotFound
 
 __all__ = ["IssuerStore"]
 
@@ -65,7 +66,7 @@ class IssuerStore:
         self._loaded = _Loaded()
         self._revoked: frozenset[str] = frozenset()
         self._loading = asyncio.Lock()
-        self._watching: asyncio.Task[None] | None = None
+        self._watch = Watch(self.refresh, seconds=_WATCH_SECONDS, failed="issuers.refresh_failed")
 
     @property
     def default(self) -> Issuer:
@@ -210,26 +211,11 @@ class IssuerStore:
 
     def watch(self) -> None:
         """From now on, learn within about a second what other processes change; needs a running event loop."""
-        self._watching = asyncio.create_task(self._watch(), name="issuers")
+        self._watch.start()
 
     async def close(self) -> None:
         """Watch no more."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
-
-    async def _watch(self) -> None:
-        failing = False
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            try:
-                await self.refresh()
-            except (TinyCAError, SettingsError) as error:
-                if not failing:  # once, not every second
-                    _log.warning("issuers.refresh_failed", error=str(error))
-                failing = True
-            else:
-                failing = False
+        await self._watch.stop()
 
     async def _load(self) -> None:
         async with self._loading:  # of two that read at once, the one that read first must not come last

@@ -84,8 +84,12 @@ class Notices:
         arrived = 0
         while arrived < _RUN and await self._send_one():
             arrived += 1
-        self._metrics.notices_waiting.set(await self._db.read(waiting_notices))
+        await self.count()
         return arrived
+
+    async def count(self) -> None:
+        """See how many notices have not arrived, whichever replica puts and sends them."""
+        self._metrics.notices_waiting.set(await self._db.read(waiting_notices))
 
     async def _find_for(self, days: int, ends_after: datetime, now: datetime) -> int:
         found, above = 0, 0

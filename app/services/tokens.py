@@ -20,11 +20,11 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, TokenEntry
 from tiny_ca.db.models import TokenRecord
 from tiny_ca.db.queries.idempotency import claim_keys
-from tiny_ca.db.queries.tokens import delete_token, list_tokens, put_token, token_by_id
+from tiny_ca.db.queries.tokens import delete_token, page_tokens, put_token, token_by_id
 from tiny_ca.exc import Conflict, Invalid, NotFound
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["NewToken", "Tokens"]
+__all__ = ["NewToken", "TokenPage", "Tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,14 @@ class NewToken:
 
     entry: TokenEntry
     token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPage:
+    """``last`` is the key of its last token, seen or not, where there are more after it."""
+
+    visible: list[TokenRecord]
+    last: tuple[datetime, str] | None
 
 
 class Tokens:
@@ -79,11 +87,14 @@ class Tokens:
             raise Conflict("the Idempotency-Key was taken and has just expired; send the request again")
         return NewToken(entry, token)
 
-    async def page(self, caller: Caller) -> list[TokenRecord]:
-        """The tokens that grant no more than the caller has, newest first."""
+    async def page(self, caller: Caller, *, limit: int, before: tuple[datetime, str] | None) -> TokenPage:
+        """Of the next ``limit`` tokens, newest first, those that grant no more than the caller has."""
         async with refusals(self._db, caller.audit("token.list", self._clock())):
             caller.principal.require(Permission.TOKENS_MANAGE)
-        return [record for record in await self._db.read(list_tokens) if _is_within(record, caller)]
+        found = await self._db.read(page_tokens, limit=limit + 1, before=before)
+        page = found[:limit]
+        last = (page[-1].created_at, page[-1].id) if len(found) > limit else None
+        return TokenPage([record for record in page if _is_within(record, caller)], last)
 
     async def delete(self, caller: Caller, token_id: str) -> TokenRecord:
         """Delete a token, and return what it was: it opens nothing any more, here at once, elsewhere within a second.

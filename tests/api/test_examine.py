@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from socket import gethostname
 from typing import Any
 
 import httpx
@@ -223,8 +224,10 @@ class TestOperations:
         names = {one["name"] for one in api.get("/api/v1/jobs").json()["items"]}
         assert {"mark_expired", "regenerate_crls", "forget"} <= names
         ran = api.post("/api/v1/jobs/mark_expired/run").json()
-        assert (ran["name"], ran["last_error"], ran["failures"]) == ("mark_expired", None, 0)
-        assert ran["last_run"] is not None
+        assert (ran["name"], ran["result"], ran["last_error"], ran["failures"]) == ("mark_expired", "success", None, 0)
+        assert ran["last_run"] < ran["next_due"]
+        assert ran["replica"].startswith(f"{gethostname()}:")
+        assert (ran["done"] >= 0, ran["milliseconds"] >= 0, ran["running_on"]) == (True, True, None)
         problem(api.post("/api/v1/jobs/none/run"), 404)
         (row, *_) = api.get("/api/v1/audit", params={"action": "job.run"}).json()["items"]
         assert row["detail"]["job"] == "mark_expired"
@@ -257,7 +260,44 @@ def test_a_simulated_lifetime_of_millennia(api: httpx.Client, days: int) -> None
     assert "max_lifetime" in {one["rule"] for one in body["rules"] if not one["passed"]}
 
 
-@pytest.mark.parametrize("path", ["tokens", "profiles", "issuers", "jobs", "audit", "certificates"])
+_LISTS = ["tokens", "profiles", "issuers", "jobs", "audit", "certificates"]
+
+
+@pytest.mark.parametrize("path", _LISTS)
 def test_every_list_is_like_any(api: httpx.Client, path: str) -> None:
-    """Items, and where the next ones are."""
-    assert set(api.get(f"/api/v1/{path}").json()) == {"items", "next_cursor"}
+    """Items, and where the next ones are: pages of one that fit together are a page of three."""
+    if path == "tokens":
+        for _ in range(3):
+            api.post("/api/v1/tokens", json={"name": "one of many", "role": "issuer"})
+    whole = api.get(f"/api/v1/{path}", params={"limit": "3"}).json()
+    assert set(whole) == {"items", "next_cursor"}
+    items, params = [], {"limit": "1"}
+    for _ in whole["items"]:
+        page = api.get(f"/api/v1/{path}", params=params).json()
+        items += page["items"]
+        params["cursor"] = page["next_cursor"]
+    assert len(items) > 1
+    key = next(one for one in ("id", "name", "serial_number") if one in items[0])
+    assert [one[key] for one in items] == [one[key] for one in whole["items"]]
+    assert len({one[key] for one in items}) == len(items)
+
+
+@pytest.mark.parametrize("path", _LISTS)
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=1001", "limit=1_0", "cursor=!", "cursor=", "cursor=4pyT", "limt=1"],
+)
+def test_a_wrong_page_of_any_list(api: httpx.Client, path: str, query: str) -> None:
+    """What is no limit, no cursor or no parameter is 422 and named."""
+    problem(api.get(f"/api/v1/{path}?{query}"), 422, field=query.partition("=")[0])
+
+
+@pytest.mark.parametrize("path", _LISTS)
+def test_the_last_page_of_any_list(api: httpx.Client, path: str) -> None:
+    """Whoever follows the cursors comes to an end."""
+    params = {"limit": "1000"}
+    while True:
+        page = api.get(f"/api/v1/{path}", params=params).json()
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]

@@ -268,6 +268,34 @@ class TestHandingOn:
         assert holder.delete(f"{TOKENS}/{made.json()['id']}").status_code == 200
 
 
+class TestListing:
+    def test_pages_of_what_one_may_see(self, api: httpx.Client, service: RunningService) -> None:
+        """Pages are short where tokens are not the caller's to see, and whoever follows them sees all that are."""
+        narrow = _make(api, permissions=["certificates:issue", "tokens:manage"], names=["*.pages.example.org"])
+        with _as(service, narrow) as caller:
+            mine = [
+                _make(caller, permissions=["certificates:issue"], names=["a.pages.example.org"])["id"],
+                _make(api, permissions=["certificates:issue"])["id"],
+                _make(caller, permissions=["certificates:issue"], names=["a.pages.example.org"])["id"],
+            ]
+            pages: list[list[str]] = []
+            params = {"limit": "1"}
+            while len(pages) < 4:
+                page = caller.get(TOKENS, params=params).json()
+                pages.append([one["id"] for one in page["items"]])
+                params["cursor"] = page["next_cursor"]
+        assert pages == [[mine[2]], [], [mine[0]], [narrow["id"]]]
+
+    def test_a_token_that_goes_between_two_pages(self, api: httpx.Client) -> None:
+        """The next page begins where the last one ended, though the token at its end is gone."""
+        older, newer = _make(api)["id"], _make(api)["id"]
+        page = api.get(TOKENS, params={"limit": "1"}).json()
+        assert [one["id"] for one in page["items"]] == [newer]
+        api.delete(f"{TOKENS}/{newer}")
+        rest = api.get(TOKENS, params={"limit": "1", "cursor": page["next_cursor"]}).json()
+        assert [one["id"] for one in rest["items"]] == [older]
+
+
 class TestEnding:
     def test_deleted(self, api: httpx.Client, service: RunningService) -> None:
         """The answer shows what was deleted. It opens nothing at once; deleting it again is 404, the admin's is 409."""

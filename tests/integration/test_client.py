@@ -7,12 +7,14 @@ import os
 import pty
 import re
 import select
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -485,6 +487,21 @@ class TestReading:
 
 
 class TestTokens:
+    def test_pages_are_followed(self, tmp_path: Path) -> None:
+        """More tokens than a page holds are all listed, once each."""
+        with RunningService(tmp_path) as service:
+            with closing(sqlite3.connect(service.data / "tiny-ca.db")) as database, database:
+                database.executemany(
+                    "INSERT INTO tokens (id, name, token_sha256, created_at, grants) VALUES (?, 'old', ?, ?, ?)",
+                    [
+                        (f"{n:016x}", f"{n:064x}", "2026-01-01 00:00:00.000000", '{"permissions": []}')
+                        for n in range(1500)
+                    ],
+                )
+            listed = Client(tmp_path, service).ok("token", "list")
+        assert len({one["id"] for one in listed}) == len(listed) == 1501
+        assert listed[0]["id"] == "admin"
+
     def test_made_used_and_deleted(self, client: Client) -> None:
         """A token is shown once, opens what it grants and nothing else, and nothing once it is deleted."""
         made = client.ok("token", "create", "ci", "--role", "issuer", "--dns", "*.ci.example.org", "--expires", "1d")

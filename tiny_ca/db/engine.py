@@ -46,7 +46,10 @@ _FILE_MODE: Final = 0o600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Bounds of a connection pool; times in seconds. ``busy_timeout`` is SQLite's, ``*_timeout`` else PostgreSQL's."""
+    """Bounds of a connection pool; times in seconds. ``busy_timeout`` is SQLite's, ``*_timeout`` else PostgreSQL's.
+
+    ``idle_timeout`` ends a transaction whose process says nothing more: one that is paused in it holds its locks.
+    """
 
     busy_timeout: float = 5.0
     pool_size: int = 5
@@ -55,6 +58,7 @@ class EngineSettings:
     connect_timeout: float = 5.0
     statement_timeout: float = 30.0
     lock_timeout: float = 10.0
+    idle_timeout: float = 10.0
 
 
 def sync_url(db_url: str | URL) -> URL:
@@ -154,20 +158,23 @@ def _options(url: URL, settings: EngineSettings) -> dict[str, Any]:
 
 
 def _connect_args(url: URL, settings: EngineSettings) -> dict[str, Any]:
-    statement = f"{round(settings.statement_timeout * 1000)}"
-    lock = f"{round(settings.lock_timeout * 1000)}"
+    bounds = {
+        "statement_timeout": f"{round(settings.statement_timeout * 1000)}",
+        "lock_timeout": f"{round(settings.lock_timeout * 1000)}",
+        "idle_in_transaction_session_timeout": f"{round(settings.idle_timeout * 1000)}",
+    }
     match url.get_driver_name():
         case "asyncpg":
             return {
                 "timeout": settings.connect_timeout,
                 # The server ends a statement at its own timeout; this one is for a server that no longer answers.
                 "command_timeout": settings.statement_timeout + settings.connect_timeout,
-                "server_settings": {"statement_timeout": statement, "lock_timeout": lock},
+                "server_settings": bounds,
             }
         case "psycopg":
             return {
                 "connect_timeout": round(settings.connect_timeout),
-                "options": f"-c statement_timeout={statement} -c lock_timeout={lock}",
+                "options": " ".join(f"-c {name}={value}" for name, value in bounds.items()),
             }
         case _:
             return {"timeout": settings.busy_timeout, "check_same_thread": False}

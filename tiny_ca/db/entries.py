@@ -24,6 +24,7 @@ __all__ = [
     "CertificateFilter",
     "IdempotencyClaim",
     "IssuerEntry",
+    "JobState",
     "NoticeEntry",
     "RevokedRow",
     "TokenEntry",
@@ -222,6 +223,26 @@ class CertificateFilter:
     expires_before: datetime | None = None
     expires_after: datetime | None = None
     spki_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """How the last run of a job went, on whichever replica, and when the next is due; one that never ran has no last.
+
+    ``error`` is the kind of the failure, ``done`` how many things a success did. ``failures`` are those in a row.
+    """
+
+    name: str
+    last_run: datetime | None = None
+    last_success: datetime | None = None
+    replica: str | None = None
+    error: str | None = None
+    done: int | None = None
+    milliseconds: int | None = None
+    failures: int = 0
+    next_due: datetime | None = None
+    running_on: str | None = None
+    is_due: bool = False
 
 
 def common_name_of(cert: x509.Certificate) -> str | None:

@@ -34,6 +34,7 @@ __all__ = [
     "CertificateRecord",
     "IdempotencyKey",
     "IssuerRecord",
+    "JobRecord",
     "NoticeRecord",
     "NoticeScan",
     "TokenRecord",
@@ -229,6 +230,8 @@ class TokenRecord(Base):
     created_by: Mapped[str | None]
     last_used_at: Mapped[datetime | None]
 
+    __table_args__ = (Index(None, "created_at", "id"),)
+
     def __repr__(self) -> str:
         return f"<TokenRecord {self.id} {self.name!r}>"
 
@@ -316,3 +319,30 @@ class NoticeScan(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime]
+
+
+class JobRecord(Base):
+    """One job: who runs it now, and how its last run went. Every moment is by the database's clock.
+
+    ``holder`` may run it until ``lease_until``; NULL is nobody. ``fence`` grows with each acquisition, so that a holder
+    whose lease has passed to another is told apart.
+    """
+
+    __tablename__ = "jobs"
+
+    name: Mapped[str] = mapped_column(String, primary_key=True)
+    due_at: Mapped[datetime]
+    fence: Mapped[int] = mapped_column(BigInteger, default=0)
+    holder: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    last_run: Mapped[datetime | None]
+    last_success: Mapped[datetime | None]
+    last_replica: Mapped[str | None]
+    last_error: Mapped[str | None]
+    last_done: Mapped[int | None] = mapped_column(BigInteger)
+    last_milliseconds: Mapped[int | None]
+    failures: Mapped[int] = mapped_column(default=0)
+
+    def __repr__(self) -> str:
+        return f"<JobRecord {self.name} fence {self.fence}>"

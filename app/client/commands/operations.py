@@ -70,7 +70,7 @@ def mount(cli: typer.Typer) -> None:
 def list_tokens(session: Session) -> None:
     """List the tokens that you could have made; never the tokens themselves."""
     with session.connect() as transport:
-        session.output.listing(transport.get("/tokens")["items"], _TOKEN_COLUMNS)
+        session.output.listing(transport.pages("/tokens", {}, limit=None), _TOKEN_COLUMNS)
 
 
 def create_token(  # noqa: PLR0913, PLR0917  # each flag is a field of the request
@@ -127,13 +127,13 @@ def delete_token(session: Session, token_id: Annotated[str, typer.Argument(metav
 def list_profiles(session: Session) -> None:
     """List the profiles that you may use."""
     with session.connect() as transport:
-        session.output.listing(transport.get("/profiles")["items"], _PROFILE_COLUMNS)
+        session.output.listing(transport.pages("/profiles", {}, limit=None), _PROFILE_COLUMNS)
 
 
 def show_profile(session: Session, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Show all that a profile allows."""
     with session.connect() as transport:
-        items: list[dict[str, Any]] = transport.get("/profiles")["items"]
+        items = list(transport.pages("/profiles", {}, limit=None))
     for item in items:
         if item["name"] == name:
             session.output.record(item)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+import app.services.crls as crls_module
 from app.services.issuance import Issued
 from tests.unit.app.conftest import OpenCA
 from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.entries import CRLEntry
+from tiny_ca.db.models import CRLRecord
 from tiny_ca.db.queries.revocations import revoke
 from tiny_ca.exc import NotFound, RegistryUnavailable
 
@@ -139,3 +147,56 @@ async def test_an_unknown_issuer_is_not_found(ca: OpenCA) -> None:
     """Asking for the CRL of nobody is NotFound, not an empty CRL."""
     with pytest.raises(NotFound):
         await ca.publisher().current("0" * 16)
+
+
+async def test_a_publisher_that_was_paused_brings_nothing_older(ca: OpenCA) -> None:
+    """A CRL that was begun before a newer one, and is recorded after it, is served by nobody.
+
+    It has the lower number, so the lease of the job that makes CRLs need not be looked at when they are recorded.
+    """
+    (serial,) = await _issue(ca)
+    issuer = ca.issuers.default.id
+    paused, other = ca.publisher(shared=True), ca.publisher(shared=True)
+    await paused.load()
+    begun, go_on, sign = threading.Event(), threading.Event(), crls_module._sign
+
+    def late(*args: Any) -> CRLEntry:  # noqa: ANN401  # passed on as they are
+        begun.set()
+        assert go_on.wait(20)
+        return sign(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crls_module, "_sign", late)
+        publishing = asyncio.create_task(paused.publish(issuer))
+        await asyncio.to_thread(begun.wait, 20)
+    await _revoke(ca, serial)
+    await other.publish(issuer)
+    newer = await other.current(issuer)
+    go_on.set()
+    await publishing
+    older = await ca.db.read(_numbers, issuer)
+    assert newer.number == max(older)
+    assert newer.number - 1 in older
+    for publisher in (paused, other, ca.publisher(shared=True)):
+        served = await publisher.current(issuer)
+        assert (served.number, _listed(served.der.content)) == (newer.number, {serial})
+
+
+async def test_each_process_learns_what_others_made(ca: OpenCA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one in which nobody asks for CRLs, and no job makes them: metrics and readiness look at what it knows."""
+    monkeypatch.setattr(crls_module, "_WATCH_SECONDS", 0.01)
+    issuer = ca.issuers.default.id
+    one, other = ca.publisher(shared=True), ca.publisher(shared=True)
+    for publisher in (one, other):
+        await publisher.load()
+    other.watch()
+    await one.publish(issuer)
+    until = time.monotonic() + 20
+    while other.peek(issuer) != one.peek(issuer):
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
+    await other.close()
+
+
+def _numbers(session: Session, issuer_id: str) -> list[int]:
+    return list(session.scalars(select(CRLRecord.number).where(CRLRecord.issuer_id == issuer_id)))

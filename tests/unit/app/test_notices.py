@@ -37,14 +37,14 @@ def notices(ca: OpenCA, receiver: Receiver) -> Notices:
     return _notices(ca, receiver)
 
 
-def _notices(ca: OpenCA, receiver: Receiver) -> Notices:
+def _notices(ca: OpenCA, receiver: Receiver, metrics: Metrics | None = None) -> Notices:
     webhook = Webhook(
         f"http://127.0.0.1:{receiver.port}/",
         secret=SecretStr("x" * 32),
         allow_private_addresses=True,
         tls=ssl.create_default_context(),
     )
-    return Notices(ca.db, webhook=webhook, days=(30, 7, 1), metrics=Metrics(), clock=ca.clock)
+    return Notices(ca.db, webhook=webhook, days=(30, 7, 1), metrics=metrics or Metrics(), clock=ca.clock)
 
 
 def _told(receiver: Receiver) -> list[str]:
@@ -219,3 +219,16 @@ async def test_what_a_notice_says(ca: OpenCA, notices: Notices, receiver: Receiv
             "not_valid_after": certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z"),
         },
     }
+
+
+async def test_each_replica_counts_what_waits(ca: OpenCA, notices: Notices, receiver: Receiver) -> None:
+    """Also what another one put into the outbox, and sent."""
+    metrics = Metrics()
+    idle = _notices(ca, receiver, metrics)
+    await _keep(ca, 1, 365 * _DAY, left=5 * _DAY)
+    seen = []
+    for step in (notices.find, notices.send):
+        await step()
+        await idle.count()
+        seen.append(metrics.registry.get_sample_value("tiny_ca_notices_waiting"))
+    assert seen == [1, 0]

@@ -40,6 +40,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
         ("TINY_CA_WORKERS", "0", "TINY_CA_WORKERS"),
         ("TINY_CA_CRL_LIFETIME", "15 parsecs", "no lifetime such as 15m"),
         ("TINY_CA_CRL_LIFETIME", "30s", "a CRL lives from 1m"),
+        ("TINY_CA_JOB_LEASE", "11m", "a job's lease lasts from 1s to 10m"),
         ("TINY_CA_PUBLIC_URL", "ca.example.org", "no absolute URI"),
         ("TINY_CA_PUBLIC_URL", "http://a b", "no absolute URI"),
         ("TINY_CA_PUBLIC_URL", "http://bücher.example", "no absolute URI"),

@@ -1,25 +1,15 @@
-"""Real databases: a SQLite file for each test, or a database of the PostgreSQL server."""
+"""Registries over real databases, of which each test has its own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.unit.db.helpers import Registry
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.sync_db_manager import SyncDBHandler
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the URL of an empty database, one of each kind in turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ca.db'}"
-    url: str = request.getfixturevalue("postgres_database")
-    return url
 
 
 @pytest.fixture

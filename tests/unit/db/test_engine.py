@@ -80,12 +80,13 @@ def test_sqlite_is_durable_and_checks_foreign_keys(
 def test_postgresql_has_timeouts(
     postgres_database: str, handler_class: type[SyncDBHandler | AsyncDBHandler], runner: asyncio.Runner
 ) -> None:
-    """A statement and a wait for a lock end on the server's side."""
+    """A statement, a wait for a lock and a transaction in which nothing happens end on the server's side."""
     registry = Registry(handler_class(postgres_database), runner)
 
     def timeouts(session: Session) -> list[object]:
-        return [session.execute(text(f"SHOW {name}")).scalar() for name in ("statement_timeout", "lock_timeout")]
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        return [session.execute(text(f"SHOW {name}")).scalar() for name in names]
 
     answers = registry.read(timeouts)
     registry.close()
-    assert answers == ["30s", "10s"]
+    assert answers == ["30s", "10s", "10s"]

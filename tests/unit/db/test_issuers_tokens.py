@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
 from tests.unit.db.helpers import ISSUER, NOW, Registry, audit, issuer
 from tiny_ca.db import queries
 from tiny_ca.db.entries import TokenEntry
 from tiny_ca.db.models import IssuerRecord, TokenRecord, UTCDateTime
+from tiny_ca.db.queries.tokens import delete_token, page_tokens
+from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import Conflict
 
 
@@ -43,6 +48,36 @@ def test_token_is_found_by_hash_and_replaced_by_id(registry: Registry) -> None:
     assert found is not None
     assert (found.id, found.expires_at, found.created_at) == ("admin", NOW, NOW)
     assert registry.read(queries.token_by_hash, "a" * 64) is None
+
+
+def test_tokens_come_in_pages(registry: Registry) -> None:
+    """Newest first, those of one moment by id; a page is one walk along an index, and begins where the last one ended.
+
+    Also where the token that was the last one is gone by then.
+    """
+    made = {"a": 1, "b": 2, "c": 2, "d": 2, "e": 3}
+    for name, second in made.items():
+        at = NOW + timedelta(seconds=second)
+        registry.write(queries.put_token, TokenEntry(id=name, name=name, token_sha256=name * 64, created_at=at))
+    assert [token.id for token in registry.read(page_tokens, limit=9)] == list("edcba")
+    first = registry.read(page_tokens, limit=3)
+    assert [token.id for token in first] == list("edc")
+    registry.write(delete_token, "c")
+    rest = registry.read(page_tokens, limit=3, before=(first[-1].created_at, first[-1].id))
+    assert [token.id for token in rest] == list("ba")
+
+
+def test_a_page_of_tokens_is_a_walk_along_an_index(tmp_path: Path) -> None:
+    """Nothing is put in order for it, and what is before the page is not read."""
+    handler = SyncDBHandler(f"sqlite:///{tmp_path / 'ca.db'}")
+    asked: list[tuple[str, Any]] = []
+    event.listen(handler.engine, "before_cursor_execute", lambda *args: asked.append((args[2], args[3])))
+    handler.read(page_tokens, limit=3, before=(NOW, "a"))
+    statement, values = asked[-1]
+    plan = handler.read(lambda session: session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+    steps = [row[-1] for row in plan]
+    handler.close()
+    assert steps == ["SEARCH tokens USING INDEX ix_tokens_created_at_id ((created_at,id)<(?,?))"]
 
 
 def test_repr_shows_no_secret() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tiny_ca.db.models import TokenRecord
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import AuditEntry, TokenEntry
 
-__all__ = ["delete_token", "list_tokens", "put_token", "token_by_hash", "token_by_id", "touch_token"]
+__all__ = ["delete_token", "page_tokens", "put_token", "token_by_hash", "token_by_id", "touch_token"]
 
 
 def put_token(session: Session, entry: TokenEntry, *, audit: AuditEntry | None = None) -> None:
@@ -46,9 +46,13 @@ def token_by_id(session: Session, token_id: str) -> TokenRecord | None:
     return session.get(TokenRecord, token_id)
 
 
-def list_tokens(session: Session) -> list[TokenRecord]:
-    """Return every token, newest first."""
-    return list(session.scalars(select(TokenRecord).order_by(TokenRecord.created_at.desc(), TokenRecord.id)))
+def page_tokens(session: Session, *, limit: int, before: tuple[datetime, str] | None = None) -> list[TokenRecord]:
+    """Return the newest tokens, of those before one that was made at a moment and has an id."""
+    key = tuple_(TokenRecord.created_at, TokenRecord.id)
+    query = select(TokenRecord).order_by(TokenRecord.created_at.desc(), TokenRecord.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(key < before)
+    return list(session.scalars(query))
 
 
 def delete_token(session: Session, token_id: str, *, audit: AuditEntry | None = None) -> bool:
