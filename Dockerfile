@@ -23,4 +23,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 # TLS is for the proxy in front; publish the port on loopback or on a private network only.
-CMD ["tiny-ca", "serve", "--host", "0.0.0.0", "--port", "8000", "--behind-proxy"]
+# For TLS of its own: `tiny-ca serve --host 0.0.0.0 --tls auto`, with a healthcheck over https.
+CMD ["tiny-ca", "serve", "--host", "0.0.0.0", "--port", "8000", "--behind-proxy", "--tls", "off"]

@@ -6,7 +6,7 @@ The service is imported by the commands that need it: ``tiny-ca --help`` and the
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -36,8 +36,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with local variables could show a secret
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
-_output = Console(highlight=False, soft_wrap=True)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+_output = Console(highlight=False, soft_wrap=True, emoji=False)
 
 DataDir = Annotated[Path | None, typer.Option(help="Database, passphrase and admin token. [TINY_CA_DATA_DIR, ./data]")]
 PublicUrl = Annotated[str | None, typer.Option(help="What AIA and CDP in certificates start with.")]
@@ -53,8 +53,15 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
     public_url: PublicUrl = None,
     profiles_file: Annotated[Path | None, typer.Option(help="Profiles, TOML.")] = None,
     config_file: Annotated[Path | None, typer.Option(help="OIDC issuers …, TOML. [TINY_CA_CONFIG_FILE]")] = None,
+    tls: Annotated[
+        str | None, typer.Option(help="auto: HTTPS with a certificate of the CA's own; off. auto beyond loopback.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain for HTTPS, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Clients may renew by their certificate under these CAs, PEM; self: the CA's own."),
+    ] = None,
     behind_proxy: Annotated[bool | None, typer.Option("--behind-proxy", help="A proxy in front does TLS.")] = None,
 ) -> None:
     """Start the service; on a first run, make its CA first."""
@@ -69,8 +76,10 @@ def serve(  # noqa: PLR0913, PLR0917  # each flag is a setting
         public_url=public_url,
         profiles_file=profiles_file,
         config_file=config_file,
+        tls=tls,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        client_ca=client_ca,
         behind_proxy=behind_proxy,
     )
     raise typer.Exit(_guarded(lambda: run_server(settings, _announce)))
@@ -166,7 +175,7 @@ def _where(settings: Settings) -> None:
         _output.print(f"  {name:<16} {where}", markup=False)
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, root_fingerprints: Sequence[str]) -> None:
     """The one screen: where things are, and a curl that works when pasted."""
     from app.services.secrets import ADMIN_TOKEN_FILE
 
@@ -177,12 +186,23 @@ def _announce(settings: Settings) -> None:
         _output.print(f"  listens on       {settings.host}:{settings.port}", markup=False)
     _where(settings)
     _output.print(f"  CA certificates  {url}/ca.pem", markup=False)
+    for fingerprint in root_fingerprints:
+        _output.print(f"  root SHA-256     {fingerprint}", markup=False)
     _output.print(f"  CRL              {url}/crl.pem", markup=False)
     _output.print(f"  API              {url}/docs", markup=False)
+    trust = ""
+    if settings.tls_mode == "auto":
+        trust = "--cacert roots.pem "
+        _output.print(
+            f"\nTo trust it, once; compare what openssl prints with the root above:\n\n"
+            f"  curl -fsSk {url}/roots.pem > roots.pem && openssl x509 -in roots.pem -noout -fingerprint -sha256",
+            markup=False,
+        )
     if token.exists() and not (settings.admin_token or settings.admin_token_file):
         _output.print(
             "\nA key and a certificate for app.example.org, for a day:\n\n"
-            f'  curl -fsS -H "Authorization: Bearer $(cat {token})" -H "Accept: application/pem-certificate-chain" \\\n'
+            f'  curl -fsS {trust}-H "Authorization: Bearer $(cat {token})" \\\n'
+            '    -H "Accept: application/pem-certificate-chain" \\\n'
             '    -d \'{"common_name": "app.example.org", "lifetime": "24h"}\' \\\n'
             f"    {url}/api/v1/certificates > app.pem\n",
             markup=False,

@@ -34,6 +34,7 @@ class ConfigFile(BaseModel):
     oidc: list[OIDCIssuer] = []
     rate_limits: RateLimitSettings = RateLimitSettings()
     trusted_proxies: TrustedProxies = ()
+    client_cert_header: bool = False
     notices: NoticeSettings | None = None
     key_blocklist: BesideSettingsFile | None = None
 

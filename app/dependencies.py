@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, cast
 
@@ -13,8 +13,8 @@ from fastapi.security import HTTPBearer
 
 from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller
-from app.auth.oidc_grants import NotGranted
-from app.auth.principal import Permission, Principal
+from app.auth.mtls import CertificateAuthenticator
+from app.auth.principal import NotGranted, Permission, Principal
 from app.jobs import JobRunner
 from app.metrics import Metrics
 from app.middleware import MAX_BODY
@@ -30,12 +30,24 @@ from app.services.readiness import Readiness
 from app.services.records import Records
 from app.services.reload import Reloader
 from app.services.revocations import Revocations
+from app.services.server_certificate import ServerCertificate
 from app.services.tokens import Tokens
 from app.settings import Settings
 from tiny_ca.db.entries import IdempotencyClaim
 from tiny_ca.exc import Invalid, RateLimited, Unauthenticated
 
-__all__ = ["Called", "Creating", "Running", "Service", "creating_caller", "current_caller", "needs", "running"]
+__all__ = [
+    "Called",
+    "Creating",
+    "Renewing",
+    "Running",
+    "Service",
+    "creating_caller",
+    "current_caller",
+    "needs",
+    "renewing_caller",
+    "running",
+]
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")  # visible ASCII
 
@@ -68,6 +80,8 @@ class Service:
     readiness: Readiness
     jobs: JobRunner
     reloader: Reloader
+    server_certificate: ServerCertificate | None
+    client_certificates: CertificateAuthenticator
 
 
 async def running(request: Request) -> Service:
@@ -87,14 +101,18 @@ async def current_caller(request: Request, _scheme: Annotated[object, Depends(_b
     RateLimited
         They, or those at their address whom nobody knows, come too often.
     """
+    sent = request.headers.getlist("authorization")
+    return await _logged_in(request, _service(request).authenticator.authenticate(sent), tries=bool(sent))
+
+
+async def _logged_in(request: Request, login: Awaitable[Principal], *, tries: bool) -> Caller:
     service = _service(request)
     peer = request.client.host if request.client else None
-    sent = request.headers.getlist("authorization")
     try:
-        principal = await service.authenticator.authenticate(sent)
+        principal = await login
     except Unauthenticated:
         service.metrics.unauthenticated.inc()
-        if sent:  # who sends no token is not trying one
+        if tries:  # who sends no token is not trying one
             _within("failed_logins", service, lambda: service.rate_limits.check_failed_login(str(peer)))
         raise
     except NotGranted as error:
@@ -114,16 +132,19 @@ def _within(limit: str, service: Service, check: Callable[[], None]) -> None:
         raise
 
 
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="The same key, caller and request: the same answer, for 24 hours.",
+        json_schema_extra={"pattern": "^[!-~]{1,255}$"},
+    ),
+]
+
+
 async def creating_caller(
     request: Request,
     caller: Annotated[Caller, Depends(current_caller)],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="The same key, caller and request: the same answer, for 24 hours.",
-            json_schema_extra={"pattern": "^[!-~]{1,255}$"},
-        ),
-    ] = None,
+    idempotency_key: _IdempotencyKey = None,
 ) -> Caller:
     """Who sent a request that makes something, with the key under which they may send it again.
 
@@ -132,6 +153,16 @@ async def creating_caller(
     Invalid
         The key is none.
     """
+    return await _claiming(request, caller, idempotency_key)
+
+
+async def renewing_caller(request: Request, idempotency_key: _IdempotencyKey = None) -> Caller:
+    """Who proved to hold a certificate; asked for by the one route where that counts. Raises as the others do."""
+    login = _service(request).client_certificates.authenticate(request.scope)
+    return await _claiming(request, await _logged_in(request, login, tries=False), idempotency_key)
+
+
+async def _claiming(request: Request, caller: Caller, idempotency_key: str | None) -> Caller:
     if idempotency_key is None:
         return caller
     given = request.headers.getlist("idempotency-key")
@@ -150,6 +181,7 @@ async def creating_caller(
 Running = Annotated[Service, Depends(running)]
 Called = Annotated[Caller, Depends(current_caller)]
 Creating = Annotated[Caller, Depends(creating_caller)]
+Renewing = Annotated[Caller, Depends(renewing_caller)]
 
 
 def needs(permission: Permission, action: str) -> Any:  # noqa: ANN401  # FastAPI's Depends

@@ -1,16 +1,17 @@
-"""uvicorn's HTTP/1.1 protocol with what it lacks: a bound on the head of a request, in octets and in time.
+"""uvicorn's HTTP/1.1 protocol with what it lacks: a bound on the head of a request, and ASGI's TLS extension.
 
-Without it, one connection without a token could send headers for ever and fill the memory. What the protocol itself
-refuses is a problem document with a request id, like every other refusal.
+Without a bound in octets and in time, one connection without a token could send headers for ever and fill the memory.
+What the protocol itself refuses is a problem document with a request id, like every other refusal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import uuid
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -18,6 +19,8 @@ __all__ = ["BoundedHttpProtocol"]
 
 _MAX_HEAD: Final = 64 * 1024
 _HEAD_SECONDS: Final = 10.0
+# As in the records of the protocol (RFC 8446 §4.1.2).
+_TLS_VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _REASONS: Final = {
     HTTPStatus.BAD_REQUEST: "the request is no HTTP/1.1 that can be read, with one Host (RFC 9112 §3.2)",
     HTTPStatus.REQUEST_TIMEOUT: f"the request's head did not come within {_HEAD_SECONDS:g} seconds",
@@ -41,10 +44,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _hosts = 0
     _in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    _tls: dict[object, object] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        session = transport.get_extra_info("ssl_object")
+        self._tls = None if session is None else _tls_extension(session)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,6 +69,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
+        if self._tls is not None:
+            self.scope["extensions"] = {"tls": self._tls}
         self._in_head = True
         self._field_octets = 0
         self._hosts = 0
@@ -126,3 +134,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+
+def _tls_extension(session: Any) -> dict[object, object]:  # noqa: ANN401  # an SSLObject, as far as this goes
+    """What ASGI's TLS extension asks for, as far as it is needed; of the client's chain, its certificate alone."""
+    certificate = session.getpeercert(binary_form=True)
+    return {
+        "server_cert": None,
+        "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)],
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": _TLS_VERSIONS.get(session.version()),
+        "cipher_suite": None,
+    }

@@ -17,11 +17,12 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app import database
-from app.api import acts, batch, certificates, docs, examine, health, operations, public, tokens
+from app.api import acts, batch, certificates, docs, examine, health, operations, public, renewal, tokens
 from app.api import issuers as issuer_routes
 from app.api.documentation import SCHEMAS
 from app.api.issuers import ISSUER_SCHEMAS
 from app.auth.authenticator import Authenticator
+from app.auth.mtls import CertificateAuthenticator, Source
 from app.auth.oidc import OIDCAuthenticator
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
 from app.config_file import ConfigFile, load_config_file
@@ -46,10 +47,12 @@ from app.services.records import Records
 from app.services.reload import Reloader
 from app.services.revocations import Revocations
 from app.services.secrets import admin_token, key_passphrase, prepare_data_dir
+from app.services.server_certificate import ServerCertificate
 from app.services.tokens import Tokens
 from app.services.watching import Watch
 from app.services.webhook import Webhook
 from app.settings import Settings, SettingsError
+from app.tls import server_context
 from app.tracing import TracedRequestMiddleware, close_tracing, tracing_from
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
@@ -63,9 +66,10 @@ from tiny_ca.exc import Invalid
 __all__ = ["create_app", "load_files", "open_ca", "prepare_ca", "touch"]
 
 _log = structlog.get_logger(__name__)
-# In this order: of the paths that match, the first one answers, and "batch" is no serial number.
+# In this order: of the paths that match, the first one answers, and "batch" and "renew" are no serial numbers.
 _ROUTERS = (
     batch.router,
+    renewal.router,
     certificates.router,
     acts.router,
     examine.router,
@@ -144,6 +148,8 @@ def load_files(settings: Settings) -> tuple[dict[str, Profile], ConfigFile]:
     config = load_config_file(settings.config_file, profiles=profiles)
     if config.trusted_proxies and not settings.behind_proxy:
         raise SettingsError("trusted_proxies: there is no proxy without TINY_CA_BEHIND_PROXY; set it, or take them out")
+    if config.client_cert_header and not config.trusted_proxies:
+        raise SettingsError("client_cert_header: say in trusted_proxies whose header is to be believed")
     return profiles, config
 
 
@@ -174,10 +180,11 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
     return db, issuers
 
 
-async def prepare_ca(settings: Settings) -> None:
-    """Make what a first run makes, and close it again; raises as ``open_ca``."""
-    db, _ = await open_ca(settings)
+async def prepare_ca(settings: Settings) -> tuple[str, ...]:
+    """Make what a first run makes, and close it again; returns the fingerprints of the roots, raises as ``open_ca``."""
+    db, issuers = await open_ca(settings)
     await db.aclose()
+    return issuers.root_fingerprints
 
 
 async def _start(
@@ -217,6 +224,11 @@ async def _start(
         counting = Watch(notices.count, seconds=_COUNT_SECONDS, failed="notices.count_failed")
         counting.start()
         stack.push_async_callback(counting.stop)
+    server_certificate = None
+    if settings.tls_mode == "auto":
+        server_certificate = ServerCertificate(lifecycle, server_context(), settings, db=db, clock=clock)
+        stack.push_async_callback(server_certificate.close)
+        await server_certificate.start()
     jobs = JobRunner(
         job_table(db, crls, clock, notices),
         db=db,
@@ -233,6 +245,7 @@ async def _start(
         crls=crls,
         failed_jobs=jobs.failing,
         clock=clock,
+        server_certificate=server_certificate,
     )
     _log.info("service.started", issuer=issuers.default.id, database=db.engine.dialect.name)
     return Service(
@@ -258,6 +271,8 @@ async def _start(
         audit=AuditTrail(db, clock),
         readiness=readiness,
         jobs=jobs,
+        server_certificate=server_certificate,
+        client_certificates=CertificateAuthenticator(db, clock, source=_client_certificates(settings, config)),
         reloader=Reloader(
             profiles=lambda: _reloaded_profiles(settings, config),
             blocked_keys=lambda: _blocked_keys(config),
@@ -311,6 +326,12 @@ def _blocked_keys(config: ConfigFile) -> frozenset[str]:
         raise SettingsError(f"TINY_CA_CONFIG_FILE: key_blocklist: {error.message}") from error
 
 
+def _client_certificates(settings: Settings, config: ConfigFile) -> Source | None:
+    if config.client_cert_header:
+        return Source.HEADER
+    return Source.TLS if settings.client_ca is not None else None
+
+
 def _notices(config: ConfigFile, db: AsyncDBHandler, metrics: Metrics, clock: Callable[[], datetime]) -> Notices | None:
     settings = config.notices
     if settings is None:
@@ -334,7 +355,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        components = document.setdefault("components", {})
+        components.setdefault("securitySchemes", {})["mutualTLS"] = {
+            "type": "mutualTLS",
+            "description": "The certificate that is to be renewed, where TINY_CA_CLIENT_CA is set.",
+        }
+        schemas = components.setdefault("schemas", {})
         for model in (*SCHEMAS, *ISSUER_SCHEMAS):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {})

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Network", "PeerMiddleware", "TrustedProxies", "client_address"]
+__all__ = ["FROM_TRUSTED_PROXY", "Network", "PeerMiddleware", "TrustedProxies", "client_address"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -23,6 +23,10 @@ _PAIR: Final = re.compile(
 )
 # RFC 7239 §6: an IPv6 address is in brackets; some proxies write X-Forwarded-For with a port too.
 _NODE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::[0-9]{1,5})?")
+
+
+# Of a request's state: whether a proxy that is trusted sent it.
+FROM_TRUSTED_PROXY: Final = "from_trusted_proxy"
 
 
 class _Unreadable(Exception):
@@ -75,7 +79,7 @@ def client_address(peer: str, headers: Headers, trusted: Sequence[Network]) -> s
 
 
 class PeerMiddleware:
-    """Gives a request the address of its client in place of the proxy's."""
+    """Gives a request the address of its client in place of the proxy's, and notes in its state who sent it."""
 
     def __init__(self, app: ASGIApp, trusted: Sequence[Network]) -> None:
         self._app = app
@@ -85,6 +89,8 @@ class PeerMiddleware:
         """Serve one request."""
         client = scope.get("client")
         if scope["type"] == "http" and client is not None:
+            peer = _address(client[0])
+            scope.setdefault("state", {})[FROM_TRUSTED_PROXY] = peer is not None and _is_among(peer, self._trusted)
             scope["client"] = (client_address(client[0], Headers(scope=scope), self._trusted), client[1])
         await self._app(scope, receive, send)
 

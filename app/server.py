@@ -8,21 +8,24 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 import uvicorn
 import uvloop
+from cryptography import x509
 from fastapi import FastAPI
 
+from app.dependencies import Service
 from app.http_protocol import BoundedHttpProtocol
 from app.lock import only_server
 from app.logs import configure_logging
 from app.main import create_app, load_files, prepare_ca
 from app.services.secrets import prepare_data_dir
-from app.settings import Settings, SettingsError
+from app.settings import OWN_CAS, Settings, SettingsError
+from app.tls import ask_for_client_certificates, server_context
 from app.workers import supervise
 from tiny_ca.exc import TinyCAError
 
@@ -40,8 +43,8 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class _Server(uvicorn.Server):
     """Says where it is as soon as somebody could connect, and ends in our hands rather than by the signal."""
 
-    def __init__(self, app: FastAPI, settings: Settings, announce: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(app, lifespan="off", **_options(settings)))
+    def __init__(self, app: FastAPI, tls: ssl.SSLContext | None, announce: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(app, lifespan="off", **_options(tls)))
         self._app = app
         self._announce = announce
 
@@ -69,8 +72,10 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
-    """Serve until told to stop; returns the exit code. ``announce`` gets the settings, with the port that it became.
+def serve(asked: Settings, announce: Callable[[Settings, Sequence[str]], None]) -> int:
+    """Serve until told to stop; returns the exit code.
+
+    ``announce`` gets the settings, with the port that it became, and the fingerprints of the CA's roots.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
     """
     # From here on a reload waits until somebody can take it: by default the signal would end us.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    _check_tls(asked)
+    _check_files(asked)
     load_files(asked)  # a wrong one is told before anything is made, and not by each worker
     with _listen(asked) as listener:
         # Port 0 is whichever was free; what certificates point to must be the real one.
@@ -87,9 +92,9 @@ def serve(asked: Settings, announce: Callable[[Settings], None]) -> int:
         prepare_data_dir(settings.data_dir)
         with only_server(settings):
             if settings.workers == 1:
-                return _serve_one(settings, listener, lambda: announce(settings))
-            asyncio.run(prepare_ca(settings))  # the first run's work is done once, before any of them
-            announce(settings)
+                return _serve_one(settings, listener, lambda roots: announce(settings, roots))
+            # The first run's work is done once, before any of them.
+            announce(settings, asyncio.run(prepare_ca(settings)))
             return supervise(settings, listener, _worker)
 
 
@@ -97,19 +102,21 @@ def _worker(settings: Settings, listener: socket.socket) -> int:
     """One of several processes; what stops it is one line, as for a single one."""
     configure_logging(form=settings.log_format, level=settings.log_level)
     try:
-        return _serve_one(settings, listener, lambda: None)
+        return _serve_one(settings, listener, lambda _: None)
     except (SettingsError, TinyCAError) as error:
         structlog.get_logger(__name__).error("worker.cannot_start", error=str(error))
         return 1
 
 
-def _serve_one(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> int:
+def _serve_one(settings: Settings, listener: socket.socket, announce: Callable[[Sequence[str]], None]) -> int:
     async def run() -> None:
         asked = _reloads()  # before the files are read: what changes after that is read again
         app = create_app(settings)
-        server = _Server(app, settings, announce)
         # The lifespan is ours to hold: uvicorn would turn a wrong setting into a traceback.
         async with app.router.lifespan_context(app):
+            service: Service = app.state.service
+            tls = _context(settings, service)
+            server = _Server(app, tls, lambda: announce(service.issuers.root_fingerprints))
             reloading = asyncio.create_task(_reload_when(asked, app))
             await server.serve(sockets=[listener])
             reloading.cancel()
@@ -134,16 +141,43 @@ async def _reload_when(asked: asyncio.Event, app: FastAPI) -> None:
         await app.state.service.reloader.reload()
 
 
-def _check_tls(settings: Settings) -> None:
+def _context(settings: Settings, service: Service) -> ssl.SSLContext | None:
+    """What TLS is spoken with; None where it is not."""
+    own = service.server_certificate
+    context = _files_context(settings) if own is None else own.context
+    if context is not None:
+        _ask_clients(context, settings, service.issuers.certificates)
+    return context
+
+
+def _check_files(settings: Settings) -> None:
     """Before the CA is opened: a missing file is a wrong setting."""
+    _files_context(settings)
+    if settings.client_ca != OWN_CAS:
+        _ask_clients(server_context(), settings, ())
+
+
+def _files_context(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_cert is None or settings.tls_key is None:
-        return
+        return None
+    context = server_context()
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except OSError as error:  # ssl.SSLError is one
         message = (
             f"TINY_CA_TLS_CERT: {settings.tls_cert} and {settings.tls_key} cannot be used: {error.strerror or error}"
         )
+        raise SettingsError(message) from error
+    return context
+
+
+def _ask_clients(context: ssl.SSLContext, settings: Settings, own: Iterable[x509.Certificate]) -> None:
+    if settings.client_ca is None:
+        return
+    try:
+        ask_for_client_certificates(context, own if settings.client_ca == OWN_CAS else settings.client_ca)
+    except OSError as error:
+        message = f"TINY_CA_CLIENT_CA: {settings.client_ca} cannot be used: {error.strerror or error}"
         raise SettingsError(message) from error
 
 
@@ -169,7 +203,7 @@ def _not_listening(settings: Settings, error: OSError) -> SettingsError:
     return SettingsError(f"{name}: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def _options(tls: ssl.SSLContext | None) -> dict[str, Any]:
     return {
         "log_config": None,
         "access_log": False,
@@ -179,6 +213,5 @@ def _options(settings: Settings) -> dict[str, Any]:
         "http": BoundedHttpProtocol,
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "timeout_keep_alive": 30,
-        "ssl_certfile": settings.tls_cert,
-        "ssl_keyfile": settings.tls_key,
+        "ssl_context_factory": None if tls is None else lambda *_: tls,
     }

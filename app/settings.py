@@ -22,12 +22,13 @@ from app.client.config import TOKEN_VARIABLE, URL_VARIABLE
 from app.net import is_loopback, is_unspecified
 from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
+from tiny_ca.ca_factory.profiles import MIN_LIFETIME
 from tiny_ca.ca_factory.subject import checked_subject
 from tiny_ca.db.engine import async_url
 from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
 
-__all__ = ["MIN_PASSPHRASE_LENGTH", "MIN_SECRET_LENGTH", "Settings", "SettingsError", "load_settings"]
+__all__ = ["MIN_PASSPHRASE_LENGTH", "MIN_SECRET_LENGTH", "OWN_CAS", "Settings", "SettingsError", "load_settings"]
 
 _PREFIX: Final = "TINY_CA_"
 _ENV_FILE: Final = ".env"
@@ -35,6 +36,8 @@ _ENV_FILE: Final = ".env"
 _OF_THE_CLIENT: Final = frozenset({URL_VARIABLE, TOKEN_VARIABLE})
 MIN_SECRET_LENGTH: Final = 32
 MIN_PASSPHRASE_LENGTH: Final = 16
+# In place of a file's name: the CAs of this service.
+OWN_CAS: Final = Path("self")
 
 
 class SettingsError(Exception):
@@ -60,8 +63,11 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     public_url: str | None = None
     behind_proxy: bool = False
+    tls: Literal["auto", "off"] | None = None
+    tls_lifetime: Lifetime = timedelta(hours=24)
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    client_ca: Path | None = None
 
     key_passphrase: SecretStr | None = None
     key_passphrase_file: Path | None = None
@@ -95,6 +101,13 @@ class Settings(BaseSettings):
     def _job_lease_is_sane(cls, value: timedelta) -> timedelta:
         if not timedelta(seconds=1) <= value <= timedelta(minutes=10):
             raise ValueError("a job's lease lasts from 1s to 10m")
+        return value
+
+    @field_validator("tls_lifetime")
+    @classmethod
+    def _tls_lifetime_is_sane(cls, value: timedelta) -> timedelta:
+        if not MIN_LIFETIME <= value <= timedelta(days=398):
+            raise ValueError("the certificate of the service lives from 1m to 398d")
         return value
 
     @field_validator("organization")
@@ -149,12 +162,32 @@ class Settings(BaseSettings):
         for one in ("key_passphrase", "admin_token"):
             if getattr(self, one) is not None and getattr(self, f"{one}_file") is not None:
                 raise ValueError(f"give {_PREFIX}{one.upper()} or {_PREFIX}{one.upper()}_FILE, not both")
-        if not (is_loopback(self.host) or self.tls_cert or self.behind_proxy):
+        if self.tls is not None and self.tls_cert is not None:
+            raise ValueError("TINY_CA_TLS: give a certificate in files, or say auto or off, not both")
+        if self.tls_mode == "off" and not (is_loopback(self.host) or self.behind_proxy):
             raise ValueError(
                 f"TINY_CA_HOST: {self.host!r} is reachable from other machines, and tokens would cross the network "
-                "in the clear: give --tls-cert and --tls-key, or --behind-proxy where a proxy in front does TLS"
+                "in the clear: leave out --tls off, or give --behind-proxy where a proxy in front does TLS"
             )
+        if self.client_ca is not None:
+            self._check_client_certificates()
         return self
+
+    def _check_client_certificates(self) -> None:
+        if self.behind_proxy:
+            raise ValueError(
+                "TINY_CA_CLIENT_CA: what a proxy shows is its own certificate; where it passes on its clients' "
+                "(RFC 9440), set client_cert_header in the settings file instead"
+            )
+        if self.tls_mode == "off":
+            raise ValueError("TINY_CA_CLIENT_CA: without TLS nobody shows a certificate; give --tls auto")
+
+    @property
+    def tls_mode(self) -> Literal["auto", "files", "off"]:
+        """Where the service's TLS certificate comes from; unless told otherwise, it has one beyond loopback."""
+        if self.tls_cert is not None:
+            return "files"
+        return self.tls or ("off" if self.behind_proxy or is_loopback(self.host) else "auto")
 
     @property
     def effective_database_url(self) -> str:
@@ -166,7 +199,7 @@ class Settings(BaseSettings):
         """What AIA and CDP start with."""
         if self.public_url:
             return self.public_url
-        scheme = "https" if self.tls_cert else "http"
+        scheme = "http" if self.tls_mode == "off" else "https"
         # Who listens everywhere is found nowhere by that address.
         name = gethostname() if is_unspecified(self.host) else self.host
         host = f"[{name}]" if ":" in name else name

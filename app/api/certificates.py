@@ -31,11 +31,12 @@ from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["IssueQuery", "made", "made_with_key", "recorded", "router"]
+__all__ = ["RAW_ORDER", "IssueQuery", "made", "made_with_key", "recorded", "router"]
 
 router = APIRouter(prefix="/api/v1/certificates", tags=["certificates"], responses=PROBLEMS)
 
-_RAW_FORMS: Final = (CHAIN, DER, JSON)
+# Beside a raw CSR, whoever accepts anything gets PEM.
+RAW_ORDER: Final = (CHAIN, DER, JSON)
 
 
 class IssueQuery(BaseModel):
@@ -104,7 +105,7 @@ async def issue(
     accept = request.headers.get("accept")
     lifecycle = service.lifecycle
     if is_raw_csr(body):
-        form = choose(accept, _RAW_FORMS, why=NO_KEY)
+        form = choose(accept, RAW_ORDER, why=NO_KEY)
         return made(service, form, await lifecycle.issue_from_csr(caller, body, query.wish()))
     query.check_none()
     if field_of_json(body, "csr"):

@@ -14,6 +14,7 @@ from app.api.requests import (
     IssueFromCSR,
     PKCS12Request,
     Question,
+    RenewItselfRequest,
     RenewRequest,
     RevokeRequest,
     RotateRequest,
@@ -21,7 +22,7 @@ from app.api.requests import (
 )
 from app.api.schemas import Problem
 
-__all__ = ["ISSUE_BODY", "PROBLEMS", "REVOKE_BODY", "SCHEMAS", "SIMULATE_BODY", "body_of", "raw_or"]
+__all__ = ["ISSUE_BODY", "PROBLEMS", "RENEW_ITSELF", "REVOKE_BODY", "SCHEMAS", "SIMULATE_BODY", "body_of", "raw_or"]
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final[dict[str, Any]] = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
@@ -32,6 +33,7 @@ SCHEMAS: Final = (
     IssueFromConfig,
     RevokeRequest,
     RenewRequest,
+    RenewItselfRequest,
     RotateRequest,
     PKCS12Request,
     Question,
@@ -49,7 +51,7 @@ def _problem(description: str) -> dict[str, Any]:
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: _problem("The body cannot be read as what it claims to be."),
-    401: _problem("No token, or a wrong one."),
+    401: _problem("No token or client certificate, or a wrong one."),
     403: _problem("Policy says no; `rule` names the constraint."),
     404: _problem("It does not exist."),
     405: _problem("The method is not allowed here."),
@@ -135,5 +137,17 @@ def raw_or(model: type[BaseModel], field: str) -> dict[str, Any]:
         }
     }
 
+
+RENEW_ITSELF: Final[dict[str, Any]] = {
+    "security": [{"mutualTLS": []}],
+    "requestBody": {
+        "required": False,
+        "content": {
+            "application/json": {"schema": {"$ref": _REF.format(model="RenewItselfRequest")}, "example": {}},
+            "application/pkcs10": {"schema": {"type": "string", "format": "binary"}},
+            "application/x-pem-file": {"schema": {"type": "string"}, "example": _CSR},
+        },
+    },
+}
 
 REVOKE_BODY: Final = body_of(RevokeRequest, {"reason": "keyCompromise"}, required=False)

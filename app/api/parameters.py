@@ -37,9 +37,9 @@ NO_REPEATS: Final = [Depends(_no_repeats)]
 
 
 class _SerialNumberInPath(StringConvertor):
-    """Whatever stands in a serial number's place, but ``batch``: that is a path of its own, and GET of it 405."""
+    """Whatever stands in a serial number's place, but ``batch`` and ``renew``: their own paths, and GET of them 405."""
 
-    regex = "(?!batch/?$)[^/]+"
+    regex = "(?!(?:batch|renew)/?$)[^/]+"
 
 
 register_url_convertor("serial", _SerialNumberInPath())

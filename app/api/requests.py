@@ -34,6 +34,7 @@ __all__ = [
     "Names",
     "PKCS12Request",
     "Question",
+    "RenewItselfRequest",
     "RenewRequest",
     "RevokeRequest",
     "RotateRequest",
@@ -239,6 +240,12 @@ class RenewRequest(StrictRequest):
     """For how long; the profile's default unless said."""
 
     lifetime: Lifetime | None = None
+
+
+class RenewItselfRequest(StrictRequest):
+    """``POST …/certificates/renew``; without a CSR it is for the same key."""
+
+    csr: str | None = Field(default=None, max_length=65536)
 
 
 class RotateRequest(StrictRequest):

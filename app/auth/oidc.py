@@ -10,11 +10,11 @@ import structlog
 
 from app.auth.grants import Grant
 from app.auth.oidc_claims import Claims, find_claim
-from app.auth.oidc_grants import GrantRule, NotGranted
+from app.auth.oidc_grants import RULE, GrantRule
 from app.auth.oidc_keys import KeyCache, check_signature
 from app.auth.oidc_sources import KeySource
 from app.auth.oidc_tokens import IdentityToken, check_audience, checked_times, read_token, text_claim
-from app.auth.principal import Principal
+from app.auth.principal import NotGranted, Principal
 from app.metrics import Metrics
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.queries.identity_tokens import use_identity_token
@@ -134,7 +134,7 @@ def _grant(claims: Claims, trusted: TrustedIssuer, actor: str) -> Grant:
     for rule in trusted.grants:
         if rule.matches(claims):
             return rule.grant(claims, actor=actor)
-    raise NotGranted(f"{actor}: nothing is granted to the claims of this identity token", actor=actor)
+    raise NotGranted(f"{actor}: nothing is granted to the claims of this identity token", actor=actor, rule=RULE)
 
 
 def _cache(issuer: TrustedIssuer, metrics: Metrics) -> KeyCache:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from app.auth.grants import Grant
 from app.auth.oidc_claims import ClaimRule, Claims, NameTemplate, UnfitClaim
-from app.auth.principal import Permission
+from app.auth.principal import NotGranted, Permission
 from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import Limits
 from tiny_ca.ca_factory.subject_patterns import SubjectPattern
-from tiny_ca.exc import Forbidden, Invalid
+from tiny_ca.exc import Invalid
 
-__all__ = ["GrantRule", "NotGranted"]
+__all__ = ["RULE", "GrantRule"]
 
-
-class NotGranted(Forbidden):
-    """The token is sound, and grants nothing here; ``actor`` is whose it is."""
-
-    def __init__(self, message: str, *, actor: str, value: object = None) -> None:
-        super().__init__(message, rule="oidc", value=value)
-        self.actor = actor
+RULE: Final = "oidc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +55,10 @@ class GrantRule:
                 emails=_filled(self.emails, claims),
             )
         except UnfitClaim as error:
-            raise NotGranted(
-                f"{actor}: {error}", actor=actor, value=f"{error.path}={ascii(error.value)[:80]}"
-            ) from None
+            value = f"{error.path}={ascii(error.value)[:80]}"
+            raise NotGranted(f"{actor}: {error}", actor=actor, rule=RULE, value=value) from None
         except Invalid as error:  # the labels are sound, the whole is longer than a name may be
-            raise NotGranted(f"{actor}: {error.message}", actor=actor, value=error.value) from None
+            raise NotGranted(f"{actor}: {error.message}", actor=actor, rule=RULE, value=error.value) from None
         limits = Limits(
             profiles=self.profiles,
             issuers=self.issuers,

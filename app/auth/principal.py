@@ -14,7 +14,7 @@ from tiny_ca.exc import Forbidden
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ROLES", "Permission", "Principal"]
+__all__ = ["ROLES", "NotGranted", "Permission", "Principal"]
 
 
 class Permission(StrEnum):
@@ -51,12 +51,20 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType(
 )
 
 
+class NotGranted(Forbidden):
+    """They have proved who they are, which grants nothing here; ``actor`` is what the audit calls them."""
+
+    def __init__(self, message: str, *, actor: str, rule: str, value: object = None) -> None:
+        super().__init__(message, rule=rule, value=value)
+        self.actor = actor
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """``id`` is what records and audit rows call them; ``limits`` bound what they may have signed.
 
     ``own_only``: they read and act on certificates that they issued themselves alone. ``expires_at``: whatever they
-    hand on ends no later.
+    hand on ends no later. ``certificate``: the serial number of the one that they proved to hold, and may renew.
     """
 
     id: str
@@ -64,6 +72,7 @@ class Principal:
     limits: Limits = NO_LIMITS
     own_only: bool = False
     expires_at: datetime | None = None
+    certificate: int | None = None
 
     def require(self, permission: Permission) -> None:
         """Let the caller pass.

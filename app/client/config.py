@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from app.client.errors import ClientError, ExitCode
 
-__all__ = ["TOKEN_VARIABLE", "URL_VARIABLE", "Connection", "load_connection"]
+__all__ = ["TOKEN_VARIABLE", "URL_VARIABLE", "Connection", "Identity", "load_connection"]
 
 URL_VARIABLE: Final = "TINY_CA_URL"
 TOKEN_VARIABLE: Final = "TINY_CA_TOKEN"  # noqa: S105  # the variable's name
@@ -22,12 +22,21 @@ _USER: Final = re.compile(r"//.*@")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A client certificate; ``key`` None where the certificate's file holds that too."""
+
+    certificate: Path
+    key: Path | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """``token`` None: only what is public can be asked for. ``ca_file`` None: the system's trust."""
+    """``token`` and ``identity`` None: only what is public can be asked for. ``ca_file`` None: the system's trust."""
 
     url: str
     token: str | None = field(default=None, repr=False)
+    identity: Identity | None = None
     ca_file: Path | None = None
     retries: int = 5
 

@@ -20,12 +20,13 @@ class ExitCode(IntEnum):
 
 
 class ClientError(Exception):
-    """The command cannot go on; ``message`` is one line, ``code`` how the process ends."""
+    """The command cannot go on; ``message`` is one line, ``code`` how the process ends, ``rule`` what refused it."""
 
-    def __init__(self, message: str, *, code: ExitCode = ExitCode.FAILED) -> None:
+    def __init__(self, message: str, *, code: ExitCode = ExitCode.FAILED, rule: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.rule = rule
 
 
 def one_line(text: str) -> str:

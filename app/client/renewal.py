@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 
-from app.client.config import TOKEN_VARIABLE
+from app.client.config import TOKEN_VARIABLE, Identity
 from app.client.errors import ClientError, ExitCode
 from app.client.files import staged, write_file
 from app.client.issuing import chain_of
@@ -29,7 +29,10 @@ from app.client.transport import Transport
 from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key, key_spec
 from tiny_ca.models.key_spec import KeySpec
 
-__all__ = ["Revoked", "Rotation", "Target", "parse_command", "renew", "run_command", "watch"]
+__all__ = ["Revoked", "Rotation", "Target", "identity", "parse_command", "renew", "run_command", "watch"]
+
+_ITSELF: Final = "/certificates/renew"
+_REVOKED: Final = "client_certificate.revoked"
 
 
 class Revoked(ClientError):
@@ -38,11 +41,12 @@ class Revoked(ClientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is renewed, and how; ``key_kind`` None: of the old key's kind."""
+    """What is renewed, and how; ``key_kind`` None: of the old key's kind. ``itself``: without a token."""
 
     certificate: Path
     key: Path
     new_key: bool = False
+    itself: bool = False
     key_kind: KeySpec | None = None
     lifetime: str | None = None
 
@@ -93,6 +97,8 @@ def renew(transport: Transport, target: Target, rotation: Rotation | None = None
         As ``Transport.post``; or a file cannot be read or written.
     """
     current = _read(target.certificate)
+    if target.itself:
+        return _renew_itself(transport, target, current, rotation or Rotation()) | _written(target, current)
     try:
         answer = (
             _rotate(transport, target, current, rotation or Rotation())
@@ -103,10 +109,18 @@ def renew(transport: Transport, target: Target, rotation: Rotation | None = None
         if error.code is not ExitCode.CONFLICT:
             raise
         answer = _after_conflict(transport, target, current, error)
-    written = {"certificate_file": str(target.certificate)}
-    if target.new_key and current.key is None:
-        written["key_file"] = str(target.key)
-    return answer | written
+    return answer | _written(target, current)
+
+
+def identity(target: Target) -> Identity:
+    """What proves who is asking, as it is now.
+
+    Raises
+    ------
+    ClientError
+        The certificate cannot be read.
+    """
+    return Identity(target.certificate, target.key if _read(target.certificate).key is None else None)
 
 
 def watch(
@@ -186,6 +200,35 @@ def run_command(command: Sequence[str]) -> None:
         raise ClientError(f"the certificate is in place, but {shlex.join(command)} ended with {code}")
 
 
+def _written(target: Target, current: _Current) -> dict[str, str]:
+    written = {"certificate_file": str(target.certificate)}
+    if target.new_key and current.key is None:
+        written["key_file"] = str(target.key)
+    return written
+
+
+def _renew_itself(transport: Transport, target: Target, current: _Current, rotation: Rotation) -> dict[str, Any]:
+    """The old certificate stays valid, also where the key is new: should the answer be lost, it can ask again."""
+    if current.certificate.not_valid_after_utc < datetime.now(UTC):
+        message = f"{target.certificate} has expired, and proves nothing any more: renew it with a token"
+        raise ClientError(message, code=ExitCode.CONFLICT)
+    try:
+        if target.new_key:
+            key = rotation.begin(current.certificate, lambda: _new_key(target, current))
+            return _with_key(target, current, key, lambda: _ask(transport, _ITSELF, rotation))
+        answer = transport.post(_ITSELF, {})
+    except ClientError as error:
+        if error.rule == _REVOKED:
+            raise Revoked(error.message, code=ExitCode.CONFLICT) from error
+        raise
+    _write(target, (current.key or b"") + chain_of(answer))
+    return answer
+
+
+def _ask(transport: Transport, path: str, rotation: Rotation) -> dict[str, Any]:
+    return transport.post(path, {"csr": rotation.csr}, idempotency_key=rotation.idempotency_key)
+
+
 def _renew(transport: Transport, target: Target, current: _Current) -> dict[str, Any]:
     body = {} if target.lifetime is None else {"lifetime": target.lifetime}
     answer = transport.post(f"{current.path}/renew", body)
@@ -195,12 +238,7 @@ def _renew(transport: Transport, target: Target, current: _Current) -> dict[str,
 
 def _rotate(transport: Transport, target: Target, current: _Current, rotation: Rotation) -> dict[str, Any]:
     key = rotation.begin(current.certificate, lambda: _new_key(target, current))
-
-    def ask() -> dict[str, Any]:
-        body = {"csr": rotation.csr}
-        return transport.post(f"{current.path}/rotate", body, idempotency_key=rotation.idempotency_key)
-
-    return _with_key(target, current, key, ask)
+    return _with_key(target, current, key, lambda: _ask(transport, f"{current.path}/rotate", rotation))
 
 
 def _after_conflict(transport: Transport, target: Target, current: _Current, error: ClientError) -> dict[str, Any]:

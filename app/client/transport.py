@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from app.client.config import TOKEN_VARIABLE, Connection
+from app.client.config import TOKEN_VARIABLE, Connection, Identity
 from app.client.errors import ClientError, ExitCode, one_line
 
 __all__ = ["Transport", "exit_code", "line_of_problem"]
@@ -111,7 +111,7 @@ class Transport:
             left = None if left is None else left - len(items)
 
     def _api(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401  # httpx's own
-        if self._connection.token is None:
+        if self._connection.token is None and self._connection.identity is None:
             message = f"no token: give --token-file, {TOKEN_VARIABLE}, or token_file in the config"
             raise ClientError(message, code=ExitCode.UNAUTHENTICATED)
         headers = {"Accept": "application/json", **options.pop("headers", {})}
@@ -189,7 +189,7 @@ def _refusal(response: httpx.Response) -> ClientError:
     except ValueError:
         problem = None
     if isinstance(problem, dict) and "detail" in problem:
-        return ClientError(line_of_problem(problem), code=code)
+        return ClientError(line_of_problem(problem), code=code, rule=problem.get("rule"))
     return ClientError(f"{response.url} answered {response.status_code} {response.reason_phrase}", code=code)
 
 
@@ -214,9 +214,23 @@ def _is_distrust(error: BaseException | None) -> bool:
 
 def _trust(connection: Connection) -> ssl.SSLContext | bool:
     if not connection.url.startswith("https:"):
+        if connection.identity is not None:
+            raise ClientError("--mtls: a certificate is shown over https only; give such a --url", code=ExitCode.USAGE)
         return True
     try:
-        return ssl.create_default_context(cafile=connection.ca_file)
+        context = ssl.create_default_context(cafile=connection.ca_file)
     except (ssl.SSLError, OSError) as error:
         message = f"--ca-file: {connection.ca_file} holds no certificates in PEM"
+        raise ClientError(message, code=ExitCode.USAGE) from error
+    if connection.identity is not None:
+        _show(context, connection.identity)
+    return context
+
+
+def _show(context: ssl.SSLContext, identity: Identity) -> None:
+    key = identity.key or identity.certificate
+    try:
+        context.load_cert_chain(identity.certificate, key, password="")  # else OpenSSL would ask the terminal for one
+    except (ssl.SSLError, OSError) as error:
+        message = f"--mtls: {identity.certificate} and {key} hold no certificate and its unencrypted key"
         raise ClientError(message, code=ExitCode.USAGE) from error

@@ -49,7 +49,8 @@ class IssuanceOrder:
     """One certificate to be made. ``read`` does the costly part of reading the request, in the batch's thread.
 
     ``beside`` is what must happen in the transaction that records the certificate, and may change its entry: to the one
-    that it succeeds. ``holds_secret``: the answer will hold a private key, and cannot be given twice.
+    that it succeeds. ``holds_secret``: the answer will hold a private key, and cannot be given twice. ``requester``:
+    whose it is on record; the caller's unless set.
     """
 
     read: Callable[[], CertificateRequest]
@@ -59,6 +60,7 @@ class IssuanceOrder:
     action: str = "certificate.issue"
     beside: Callable[[Session, CertificateEntry, datetime], CertificateEntry] | None = None
     holds_secret: bool = False
+    requester: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def _make(order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> 
         created_at=now,
         issuer_id=order.issuer.id,
         profile=order.profile.name,
-        requester=order.caller.principal.id,
+        requester=order.requester or order.caller.principal.id,
         unique_name=_claim(made) if order.profile.unique_common_name else None,
     )
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy.orm import Session
 
@@ -102,6 +103,17 @@ class IssuerStore:
         if issuer_id not in self._loaded.known:
             raise NotFound(f"there is no issuer {issuer_id!r}")
         return self._loaded.known[issuer_id]
+
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """Of every CA there ever was."""
+        return tuple(chain[0] for chain in self._loaded.known.values())
+
+    @property
+    def root_fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of each trust anchor, as openssl writes it: what a client compares before it trusts one."""
+        roots = {issuer_id(chain[-1]): chain[-1] for chain in self._loaded.known.values()}
+        return tuple(root.fingerprint(SHA256()).hex(":").upper() for root in roots.values())
 
     @property
     def bundle(self) -> PublicFile:

@@ -6,13 +6,14 @@ Authorize, then sign through the pipeline, then answer from what is durable. Wha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID, ObjectIdentifier
 from sqlalchemy.orm import Session
 
 from app.auth.caller import Caller
@@ -26,7 +27,7 @@ from app.services.records import check_actor, find, load, refusals
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, public_key_der
-from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.names import AlternativeNames, host_name
 from tiny_ca.ca_factory.pkcs12 import check_fits_pkcs12
 from tiny_ca.ca_factory.plan import Verdict, check, verdicts
 from tiny_ca.ca_factory.profiles import Profile
@@ -153,6 +154,33 @@ class LifecycleService:
         """
         return await self._succeed(caller, serial_number, "certificate.renew", lifetime=lifetime)
 
+    @_repeatable
+    async def renew_itself(self, caller: Caller, csr: bytes | None) -> Made:
+        """Issue again for the certificate that the caller proved to hold: for its key, or the one of a CSR.
+
+        The CSR's names and subject are the certificate's. It lasts no longer than the old one did, which stays valid:
+        who has lost the answer still has what to ask with. It stays with whoever had the old one issued.
+
+        Raises
+        ------
+        Malformed, Forbidden, Invalid, Conflict, Unavailable
+            As ``renew``; or the CSR is unfit, or says something else than the certificate.
+        """
+        profiles, serial_number = self.profiles, caller.principal.certificate
+        if serial_number is None:
+            raise Forbidden(f"{caller.principal.id} has shown no certificate", rule="client_certificate")
+        audit = caller.audit("certificate.renew", self._clock(), serial_number=str(serial_number))
+        async with refusals(self._db, audit):
+            old = await find(self._db, serial_number)
+            check_actor(caller.principal, old)
+            self._check_succeedable(old, profiles)
+            request, order = self._succession(caller, old, profiles, _lifetime_of(old, profiles[str(old.profile)]))
+        beside = self._replacing(order, serial_number, audit, rotates=False)
+        order = replace(order, action="certificate.renew", beside=beside, requester=old.requester)
+        return await self._submit(
+            order if csr is None else replace(order, read=lambda: _same_but_for_key(request, csr))
+        )
+
     async def rotate(
         self,
         caller: Caller,
@@ -230,10 +258,7 @@ class LifecycleService:
             old = await find(self._db, serial_number)
             check_actor(caller.principal, old)
             self._check_succeedable(old, profiles)
-            wish = Wish(profile=old.profile, issuer_id=old.issuer_id, lifetime=lifetime)
-            copy = CertificateRequest.from_certificate(load(old), lifetime=lifetime, kind=CertType(old.key_type))
-            request = replace(copy, requests_ca=False)  # its profile says so
-            order = self._order(caller, wish, lambda: request, profiles[str(old.profile)])
+            request, order = self._succession(caller, old, profiles, lifetime)
         order = replace(order, action=action, beside=self._replacing(order, serial_number, audit, rotates=rotates))
         if csr is not None:
             made = await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
@@ -245,6 +270,15 @@ class LifecycleService:
         if rotates:
             await self._crls.publish(str(old.issuer_id))
         return made
+
+    def _succession(
+        self, caller: Caller, old: CertificateRecord, profiles: Mapping[str, Profile], lifetime: timedelta | None
+    ) -> tuple[CertificateRequest, IssuanceOrder]:
+        """What the old certificate holds, asked for again."""
+        wish = Wish(profile=old.profile, issuer_id=old.issuer_id, lifetime=lifetime)
+        copy = CertificateRequest.from_certificate(load(old), lifetime=lifetime, kind=CertType(old.key_type))
+        request = replace(copy, requests_ca=False)  # its profile says so
+        return request, self._order(caller, wish, lambda: request, profiles[str(old.profile)])
 
     def _check_succeedable(self, old: CertificateRecord, profiles: Container[str]) -> None:
         if old.revocation_date is not None:
@@ -392,6 +426,42 @@ def _with_key_of(request: CertificateRequest, csr: bytes) -> CertificateRequest:
     if request.public_key is not None and public_key_der(parsed.public_key) == public_key_der(request.public_key):
         raise Invalid("the CSR holds the old key: rotate to a new one, or renew", field="csr.public_key")
     return replace(request, public_key=parsed.public_key, key_spec=parsed.key_spec)
+
+
+def _lifetime_of(old: CertificateRecord, profile: Profile) -> timedelta:
+    """So that the whole window, backdate included, is as long as it was: renewed for ever, it must not grow."""
+    window = old.not_valid_after - old.not_valid_before
+    return min(max(window - profile.backdate, profile.min_lifetime), profile.max_lifetime)
+
+
+def _same_but_for_key(request: CertificateRequest, csr: bytes) -> CertificateRequest:
+    """RFC 7030 §4.2.2: subject and names of a CSR that renews are the certificate's.
+
+    Raises
+    ------
+    Forbidden
+        They are not.
+    """
+    parsed = parse_csr(csr)
+    asked = CertificateRequest.from_csr(parsed)
+    if asked.subject and asked.subject != request.subject:
+        raise Forbidden("the CSR's subject is not the certificate's", rule="subject", value=_shown(asked.subject))
+    had = set(_with_hosts(request.names, request.subject))
+    for kind, name in set(_with_hosts(asked.names, request.subject)) ^ had:
+        message = f"the {kind} name {name!r} is in the CSR or in the certificate, and not in both"
+        raise Forbidden(message, rule="names", value=name)
+    return replace(request, public_key=parsed.public_key, key_spec=parsed.key_spec)
+
+
+def _with_hosts(names: AlternativeNames, subject: Sequence[tuple[ObjectIdentifier, str]]) -> list[tuple[str, str]]:
+    for attribute, value in subject:
+        host = host_name(value) if attribute == NameOID.COMMON_NAME else None
+        names = names if host is None else names.with_host(host)
+    return names.items()
+
+
+def _shown(subject: Sequence[tuple[ObjectIdentifier, str]]) -> str:
+    return ",".join(f"{attribute._name}={value}" for attribute, value in subject)[:200]  # noqa: SLF001  # as in ``plan``
 
 
 def _check_no_ca_key(order: IssuanceOrder) -> None:

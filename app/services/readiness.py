@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 
 from app.services.crls import CRLPublisher
 from app.services.issuers import IssuerStore
+from app.services.server_certificate import ServerCertificate
 from tiny_ca.exc import TinyCAError
 from tiny_ca.utils.rfc3339 import rfc3339
 
@@ -51,6 +52,7 @@ class Readiness:
         crls: CRLPublisher,
         failed_jobs: Callable[[], dict[str, str]],
         clock: Callable[[], datetime],
+        server_certificate: ServerCertificate | None = None,
     ) -> None:
         self._database = database
         self._migrations = migrations
@@ -58,6 +60,7 @@ class Readiness:
         self._crls = crls
         self._failed_jobs = failed_jobs
         self._clock = clock
+        self._server_certificate = server_certificate
         self._until = 0.0
         self._report = ReadinessReport({})
         self._lock = asyncio.Lock()
@@ -81,6 +84,8 @@ class Readiness:
             "issuer": self._ask_issuer,
             "jobs": self._ask_jobs,
         }
+        if self._server_certificate is not None:
+            checks["tls"] = self._ask_tls
         results = await asyncio.gather(*(_bounded(check) for check in checks.values()))
         return dict(zip(checks, results, strict=True))
 
@@ -114,6 +119,9 @@ class Readiness:
 
     async def _ask_jobs(self) -> str:
         return "; ".join(f"{job}: {error}" for job, error in self._failed_jobs().items()) or _OK
+
+    async def _ask_tls(self) -> str:
+        return (self._server_certificate and self._server_certificate.trouble) or _OK
 
 
 async def _bounded(check: Callable[[], Awaitable[str]]) -> str:

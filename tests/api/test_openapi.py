@@ -15,6 +15,7 @@ from tests.running import CERTIFICATES
 PATHS = {
     CERTIFICATES: {"get", "post"},
     f"{CERTIFICATES}/batch": {"post"},
+    f"{CERTIFICATES}/renew": {"post"},
     f"{CERTIFICATES}/{{serial_number}}": {"get", "delete"},
     f"{CERTIFICATES}/{{serial_number}}/status": {"get"},
     f"{CERTIFICATES}/{{serial_number}}/chain": {"get"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -15,12 +16,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.recording import RecordingProxy
-from tests.running import CERTIFICATES, RunningService, make_csr, tiny_ca
+from tests.running import CERTIFICATES, RunningService, make_csr, openssl, tiny_ca
 
 _ROOT = str(Path(__file__).parents[2])
 _DEFAULT = timedelta(days=90)
@@ -62,10 +69,10 @@ class Owner:
         return tiny_ca(self.folder, "renew", "app.pem", *flags, *arguments)
 
     @contextmanager
-    def watching(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def watching(self, *arguments: str, token: bool = True) -> Iterator[subprocess.Popen[str]]:
         """``tiny-ca renew app.pem --watch`` while the block runs; it is killed after it, if it still lives."""
         command = (sys.executable, "-m", "app", "renew", "app.pem", "--watch")
-        flags = ("--url", self.url, "--token-file", "token", "--retries", "0")
+        flags = ("--url", self.url, *(("--token-file", "token") if token else ()), "--retries", "0")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TINY_CA_")}
         with subprocess.Popen(
             [*command, *flags, *arguments],
@@ -87,6 +94,25 @@ class Owner:
 def owner(tmp_path: Path, service: RunningService) -> Owner:
     """Talks to the shared service."""
     return Owner(tmp_path, service, service.url)
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service that asks its clients for certificates."""
+    folder = tmp_path_factory.mktemp("mtls")
+    with RunningService(folder, "--tls", "auto", "--client-ca", "self") as service:
+        with httpx.Client(verify=False) as anybody:  # noqa: S501  # the root is what is fetched
+            (folder / "roots.pem").write_bytes(anybody.get(f"{service.url}/roots.pem", timeout=30).content)
+        yield service
+
+
+@pytest.fixture
+def holder(tmp_path: Path, secure: RunningService) -> Owner:
+    """Somebody with a certificate and its key, who trusts the root and has no token."""
+    owner = Owner(tmp_path, secure, secure.url)
+    (tmp_path / "token").unlink()
+    (tmp_path / "roots.pem").write_bytes((secure.folder / "roots.pem").read_bytes())
+    return owner
 
 
 def _until(holds: Callable[[], bool], seconds: float = 20) -> None:
@@ -293,3 +319,104 @@ class TestWatch:
             assert "false ended with 1" in process.stderr.readline()
             code, printed, _ = _stop(process)
         assert (code, len(printed)) == (0, 1)
+
+
+class TestByTheCertificate:
+    """``--mtls``: no token is on the machine."""
+
+    def _issue(self, holder: Owner, *, profile: str = "peer", began: int = 0, lifetime: str = "1h") -> None:
+        body = {"csr": make_csr(holder.folder).decode(), "lifetime": lifetime, "profile": profile}
+        if began:
+            body["valid_from"] = (datetime.now(UTC) - timedelta(seconds=began)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._admin(holder) as api:
+            answer = api.post(CERTIFICATES, json=body, headers={"Accept": "application/pem-certificate-chain"})
+        assert answer.status_code == 201, answer.text
+        (holder.folder / "app.pem").write_text(answer.text)
+
+    def _admin(self, holder: Owner) -> httpx.Client:
+        trust = ssl.create_default_context(cafile=str(holder.folder / "roots.pem"))
+        return holder.service.client(verify=trust)
+
+    def _renew(self, holder: Owner, *arguments: str) -> tuple[int, str, list[str]]:
+        flags = ("--mtls", "--url", holder.url, "--ca-file", "roots.pem", "--retries", "1")
+        return tiny_ca(holder.folder, "renew", "app.pem", *flags, *arguments)
+
+    def test_the_same_key(self, holder: Owner) -> None:
+        """In place, as long as before."""
+        self._issue(holder, lifetime="2h")
+        before = holder.certificate
+        code, out, lines = self._renew(holder)
+        assert (code, lines) == (0, [])
+        assert json.loads(out)["serial_number"] == holder.serial != f"{before.serial_number:x}"
+        after = holder.certificate
+        assert after.public_key() == before.public_key()
+        assert after.not_valid_after_utc - after.not_valid_before_utc == (
+            before.not_valid_after_utc - before.not_valid_before_utc
+        )
+
+    @pytest.mark.parametrize("files", [1, 2])
+    def test_a_new_key(self, holder: Owner, files: int) -> None:
+        """Key and certificate are new and belong together, in one file as in two; the old one is not revoked."""
+        self._issue(holder)
+        if files == 1:
+            key = (holder.folder / "app.key").read_bytes()
+            (holder.folder / "app.pem").write_bytes(key + (holder.folder / "app.pem").read_bytes())
+            (holder.folder / "app.key").unlink()
+        before = holder.serial
+        code, _, lines = self._renew(holder, "--new-key")
+        assert (code, lines) == (0, [])
+        kept = (holder.folder / ("app.pem" if files == 1 else "app.key")).read_bytes()
+        assert load_pem_private_key(kept, None).public_key() == holder.certificate.public_key()
+        with self._admin(holder) as api:
+            assert api.get(f"{CERTIFICATES}/{before}").json()["status"] == "valid"
+
+    def test_wrong_usage(self, holder: Owner) -> None:
+        """Each is a line: a lifetime, a URL without TLS, a key that is missing, encrypted or another one."""
+        self._issue(holder)
+        key = load_pem_private_key((holder.folder / "app.key").read_bytes(), None)
+        sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a passphrase"))
+        (holder.folder / "sealed.key").write_bytes(sealed)
+        openssl("genpkey", "-algorithm", "ed25519", "-out", holder.folder / "other.key")
+        assert "--lifetime" in self._fails(holder, 2, "--lifetime", "1h")
+        assert "--mtls" in self._fails(holder, 2, "--url", "http://127.0.0.1:1")
+        for file in ("nowhere.key", "sealed.key", "other.key"):
+            assert f"app.pem and {file} hold no certificate" in self._fails(holder, 2, "--key-file", file)
+
+    def test_refusals(self, holder: Owner) -> None:
+        """A revoked one is a conflict, as with a token; one that has expired proves nothing."""
+        self._issue(holder)
+        with self._admin(holder) as api:
+            assert api.post(f"{CERTIFICATES}/{holder.serial}/revoke").status_code == 200
+        assert "client_certificate.revoked" in self._fails(holder, 5)
+        self._issue(holder, began=57, lifetime="60s")
+        _until(lambda: datetime.now(UTC) > holder.certificate.not_valid_after_utc)
+        assert "renew it with a token" in self._fails(holder, 5)
+
+    def test_watch(self, holder: Owner) -> None:
+        """It renews when that is due, by the certificate that is in the file then."""
+        self._issue(holder, began=55, lifetime="70s")
+        before = holder.serial
+        flags = ("--mtls", "--ca-file", "roots.pem", "--exec", "touch ran")
+        with holder.watching(*flags, token=False) as process:
+            _until((holder.folder / "ran").exists)
+            code, printed, complaints = _stop(process)
+        assert (code, complaints) == (0, [])
+        assert [one["serial_number"] for one in printed] == [holder.serial]
+        assert holder.serial != before
+
+    def test_a_watch_ends_with_a_revoked_one(self, holder: Owner) -> None:
+        """Exit code 5."""
+        self._issue(holder, began=55, lifetime="70s")
+        with self._admin(holder) as api:
+            assert api.post(f"{CERTIFICATES}/{holder.serial}/revoke").status_code == 200
+        with holder.watching("--mtls", "--ca-file", "roots.pem", token=False) as process:
+            _, err = process.communicate(timeout=20)
+        assert process.returncode == 5
+        assert "is revoked" in err
+
+    def _fails(self, holder: Owner, expected: int, *arguments: str) -> str:
+        before = (holder.folder / "app.pem").read_bytes()
+        code, out, lines = self._renew(holder, *arguments)
+        assert (code, out, len(lines)) == (expected, "", 1), lines
+        assert (holder.folder / "app.pem").read_bytes() == before
+        return lines[0]

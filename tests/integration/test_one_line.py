@@ -25,10 +25,11 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("serve",), {"TINY_CA_ADMIN_TOKEN_FILE": "nowhere"}, "TINY_CA_ADMIN_TOKEN_FILE"),
         (("init",), {"TINY_CA_LIFETME": "1h"}, "TINY_CA_LIFETME"),
         (("serve",), {"TINY_CA_PORT": "http"}, "TINY_CA_PORT"),
-        (("serve", "--host", "0.0.0.0"), {}, "TINY_CA_HOST"),  # noqa: S104  # it is refused
+        (("serve", "--host", "0.0.0.0", "--tls", "off"), {}, "TINY_CA_HOST"),  # noqa: S104  # it is refused
         (("serve", "--host", "nosuch.invalid", "--behind-proxy"), {}, "TINY_CA_HOST"),
         (("serve", "--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"), {}, "TINY_CA_TLS_CERT"),
         (("serve", "--tls-cert", "nowhere.pem"), {}, "TINY_CA_TLS"),
+        (("serve", "--tls", "auto", "--client-ca", "nowhere.pem"), {}, "TINY_CA_CLIENT_CA"),
         (("serve",), {"TINY_CA_CRL_LIFETIME": "soon"}, "TINY_CA_CRL_LIFETIME"),
         (("serve", "--profiles-file", "missing.toml"), {}, "missing.toml cannot be read"),
         (("serve", "--data-dir", "/proc/nowhere"), {}, "TINY_CA_DATA_DIR"),

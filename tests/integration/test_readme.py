@@ -22,6 +22,7 @@ def _flow(name: str) -> str:
 
 def _paste(service: RunningService, name: str) -> subprocess.CompletedProcess[str]:
     script = _flow(name).replace("http://127.0.0.1:8000", service.url)
+    script = script.replace("https://ca.example.org:8000", service.url)
     return subprocess.run(
         ["bash", "-c", script], cwd=service.folder, capture_output=True, text=True, check=False, timeout=60
     )
@@ -38,6 +39,24 @@ def test_the_readme_works_when_pasted(tmp_path: Path) -> None:
     answer = json.loads((tmp_path / "app.json").read_text())
     assert answer["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
     assert answer["san"] == ["www.example.org", "app.example.org"]
+
+
+def test_tls_works_when_pasted(tmp_path: Path) -> None:
+    """A client that knows nothing trusts the root it compared, and its certificate renews itself."""
+    with RunningService(tmp_path, "--tls", "auto", "--client-ca", "self") as running:
+        trusted = _paste(running, "trust")
+        fingerprint, ready = trusted.stdout.splitlines()
+        assert json.loads(ready)["ready"] is True
+        running.wait_for(rf"root SHA-256 +{fingerprint.partition('=')[2]}$")
+        shown = running.wait_for(r"^  (curl -fsS --cacert .*?app\.pem)$")[1].replace(
+            '"lifetime"', '"profile": "peer", "lifetime"'
+        )
+        subprocess.run(["bash", "-c", shown], cwd=tmp_path, check=True, timeout=60)
+        both = (tmp_path / "app.pem").read_text()
+        (tmp_path / "app.key").write_text(both[: both.index("-----BEGIN CERTIFICATE")])
+        renewed = _paste(running, "renew")
+        assert renewed.returncode == 0, renewed.stderr
+    assert (tmp_path / "renewed.pem").read_text().count("BEGIN CERTIFICATE") == 2
 
 
 def test_the_two_commands_stand_on_lines_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.client.issuing import Place, Wish
+    from app.client.renewal import Target
     from tiny_ca.models.key_spec import KeySpec
 
 __all__ = ["moment", "mount"]
@@ -165,13 +167,14 @@ def revoke(
     session.output.record(record, _RECORD)
 
 
-def renew(
+def renew(  # noqa: PLR0913, PLR0917  # each flag is a choice of its own
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE.pem", help="The certificate, replaced in place.")],
     lifetime: Lifetime = None,
     new_key: Annotated[bool, typer.Option("--new-key", help="Make a new key; the old certificate is revoked.")] = False,  # noqa: FBT002
     key: Annotated[str | None, typer.Option(help="The new key's kind; the old one's unless set.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Its key; FILE.key unless set.")] = None,
+    mtls: Annotated[bool, typer.Option("--mtls", help="By the certificate itself, not by a token.")] = False,  # noqa: FBT002
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and renew at two thirds of each lifetime.")] = False,  # noqa: FBT002
     exec_: Annotated[str | None, typer.Option("--exec", help="A command to run after each renewal; no shell.")] = None,
 ) -> None:
@@ -182,14 +185,19 @@ def renew(
         raise _wrong("--key says of which kind the new key is; give --new-key with it")
     if new_key and lifetime is not None:
         raise _wrong("with --new-key the lifetime is the profile's default; leave out --lifetime")
+    if mtls and lifetime is not None:
+        raise _wrong("with --mtls the certificate lasts as long as the old one did; leave out --lifetime")
     target = renewal.Target(
         certificate=file,
         key=key_file or file.with_name(f"{file.name.removesuffix('.pem').removesuffix('.crt')}.key"),
         new_key=new_key,
+        itself=mtls,
         key_kind=None if key is None else _key(key),
         lifetime=lifetime,
     )
     command = renewal.parse_command(exec_)
+    if mtls:
+        session = _by_certificate(session, target)
     if watch:
         session.load()  # wrong settings are told now, not at two thirds of the lifetime
         renewal.watch(session.connect, target, renewed=lambda made: _tell(session, made), command=command)
@@ -199,6 +207,13 @@ def renew(
     session.output.record(made, _MADE)
     if command:
         renewal.run_command(command)
+
+
+def _by_certificate(session: Session, target: Target) -> Session:
+    from app.client.renewal import identity
+
+    # No token is sent beside it: what the certificate may not do shall not be done.
+    return replace(session, load=lambda: replace(session.load(), token=None, identity=identity(target)))
 
 
 def moment(text: str | None) -> str | None:

@@ -19,8 +19,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from app.auth.oidc import OIDCAuthenticator
-from app.auth.oidc_grants import NotGranted
-from app.auth.principal import Permission, Principal
+from app.auth.principal import NotGranted, Permission, Principal
 from app.config_file import load_config_file
 from app.metrics import Metrics
 from tests.oidc_provider import JOB, RunningProvider

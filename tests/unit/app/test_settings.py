@@ -53,8 +53,9 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
         ("TINY_CA_KEY_PASSPHRASE", "short", "at least 16 characters"),
         ("TINY_CA_LOG_LEVEL", "loud", "TINY_CA_LOG_LEVEL"),
         ("TINY_CA_TLS_CERT", "cert.pem", "both TINY_CA_TLS_CERT and TINY_CA_TLS_KEY"),
-        ("TINY_CA_HOST", "0.0.0.0", "reachable from other machines"),  # noqa: S104  # that is the point
-        ("TINY_CA_HOST", "::", "reachable from other machines"),
+        ("TINY_CA_TLS", "on", "TINY_CA_TLS: Input should be 'auto' or 'off'"),
+        ("TINY_CA_TLS_LIFETIME", "30s", "lives from 1m"),
+        ("TINY_CA_CLIENT_CA", "self", "without TLS nobody shows a certificate"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
@@ -93,6 +94,45 @@ def test_a_secret_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_loopback_needs_no_tls(host: str) -> None:
     """Only this machine can listen in on loopback."""
     assert load_settings(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ca.example.org"])  # noqa: S104  # that is the point
+def test_beyond_loopback_there_is_tls(host: str) -> None:
+    """Tokens never cross a network in the clear: the service gets a certificate of its own, or does not start."""
+    settings = load_settings(host=host)
+    assert (settings.tls_mode, settings.effective_public_url[:8]) == ("auto", "https://")
+    with pytest.raises(SettingsError, match="reachable from other machines"):
+        load_settings(host=host, tls="off")
+
+
+@pytest.mark.parametrize(
+    "given,mode",
+    [
+        ({}, "off"),
+        ({"tls": "auto"}, "auto"),
+        ({"tls_cert": "a.pem", "tls_key": "a.key"}, "files"),
+        ({"host": "0.0.0.0", "behind_proxy": True}, "off"),  # noqa: S104
+        ({"host": "0.0.0.0", "behind_proxy": True, "tls": "auto"}, "auto"),  # noqa: S104
+        ({"host": "0.0.0.0", "behind_proxy": True, "tls": "off"}, "off"),  # noqa: S104
+    ],
+)
+def test_where_the_certificate_comes_from(given: dict[str, object], mode: str) -> None:
+    """From files where they are set; else as told; else the CA's own, where neither loopback nor a proxy needs none."""
+    assert load_settings(**given).tls_mode == mode
+
+
+@pytest.mark.parametrize(
+    "given,says",
+    [
+        ({"tls": "auto", "tls_cert": "a.pem", "tls_key": "a.key"}, "not both"),
+        ({"tls": "off", "tls_cert": "a.pem", "tls_key": "a.key"}, "not both"),
+        ({"tls": "auto", "client_ca": "self", "behind_proxy": True}, "client_cert_header"),
+    ],
+)
+def test_tls_settings_that_contradict_each_other(given: dict[str, object], says: str) -> None:
+    """Each is told with what would be right."""
+    with pytest.raises(SettingsError, match=says):
+        load_settings(**given)
 
 
 def test_a_proxy_in_front_allows_any_address() -> None:

@@ -132,6 +132,15 @@ class TestFinding:
         assert record.serial_number == newest.serial_number
         assert registry.read(queries.certificate_by_name, "other", now=NOW) is None
 
+    def test_by_fingerprint(self, registry: Registry) -> None:
+        """The one certificate with these octets, and none for any others."""
+        wanted = entry()
+        registry.keep(wanted, entry())
+        record = registry.read(queries.certificate_by_fingerprint, wanted.fingerprint_sha256)
+        assert record is not None
+        assert record.serial_number == wanted.serial_number
+        assert registry.read(queries.certificate_by_fingerprint, "0" * 64) is None
+
     @pytest.mark.parametrize("key_type", [CertType.SERVICE, "SVC", "svc", "SERVICE", "service"])
     def test_key_type_is_taken_in_every_documented_form(self, registry: Registry, key_type: CertType | str) -> None:
         """A list can be filtered by a CertType, its value or its name, in any case."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import (
+    certificate_by_fingerprint,
     certificate_by_name,
     certificate_by_serial,
     certificate_by_uuid,
@@ -27,6 +28,7 @@ from tiny_ca.db.queries.tokens import put_token, token_by_hash
 
 __all__ = [
     "begin_crl",
+    "certificate_by_fingerprint",
     "certificate_by_name",
     "certificate_by_serial",
     "certificate_by_uuid",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tiny_ca.db.entries import AuditEntry
 
 __all__ = [
+    "certificate_by_fingerprint",
     "certificate_by_name",
     "certificate_by_serial",
     "certificate_by_uuid",
@@ -87,6 +88,11 @@ def certificate_by_serial(session: Session, serial: int) -> CertificateRecord | 
 def certificate_by_uuid(session: Session, uuid: str) -> CertificateRecord | None:
     """Return the record whose files are in the folder of that name."""
     return session.scalar(select(CertificateRecord).where(CertificateRecord.uuid == uuid))
+
+
+def certificate_by_fingerprint(session: Session, sha256: str) -> CertificateRecord | None:
+    """Return the record of the certificate whose DER has this SHA-256, lower-case hex, whatever its state."""
+    return session.scalar(select(CertificateRecord).where(CertificateRecord.fingerprint_sha256 == sha256))
 
 
 def certificate_by_name(session: Session, common_name: str, *, now: datetime) -> CertificateRecord | None:
