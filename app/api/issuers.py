@@ -28,7 +28,8 @@ from app.api.parameters import NO_QUERY, NO_REPEATS
 from app.api.views import public_key_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
-from app.services.authorities import Authority, CRLWindow
+from app.services.authorities import Authority
+from app.services.authority_records import CRLWindow
 from app.services.ca_import import read_pem, read_pkcs12
 from tiny_ca.ca_factory.name_constraints import described, name_constraints_of
 from tiny_ca.models.revocation import reason_from_name, reason_name

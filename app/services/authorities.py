@@ -6,10 +6,9 @@ check -> (key) -> intent -> sign -> one transaction: CA, certificate, audit row,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
 
 import structlog
 from cryptography import x509
@@ -18,6 +17,15 @@ from sqlalchemy.orm import Session
 
 from app.auth.caller import Caller
 from app.auth.principal import Permission
+from app.services.authority_limits import PROFILE, check_all, check_may_import, check_within
+from app.services.authority_records import (
+    CRLWindow,
+    NewAuthorities,
+    keep_imported,
+    keep_made,
+    read_authorities,
+    revoke_authority,
+)
 from app.services.ca_import import Material, complete
 from app.services.ca_making import certificate_entry, issuer_entry
 from app.services.crls import CRLPublisher
@@ -32,37 +40,20 @@ from tiny_ca.ca_factory.profiles import Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import AuditEntry, CertificateEntry, IssuerEntry
-from tiny_ca.db.models import CertificateRecord, CRLRecord, IssuerRecord
+from tiny_ca.db.entries import AuditEntry
+from tiny_ca.db.models import CertificateRecord, IssuerRecord
 from tiny_ca.db.queries.audit import insert_audit
-from tiny_ca.db.queries.blocked_keys import block_key, blocked_among
-from tiny_ca.db.queries.certificates import certificate_by_serial, insert_certificates
-from tiny_ca.db.queries.idempotency import claim_keys
 from tiny_ca.db.queries.issuers import (
     change_issuer,
-    insert_issuers,
-    issuer_by_id,
-    list_issuers,
     locked_issuer,
 )
-from tiny_ca.db.queries.revocations import revoke, revoked_among
+from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, NotFound
-from tiny_ca.models.revocation import COMPROMISED
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["Authorities", "Authority", "CRLWindow"]
+__all__ = ["Authorities", "Authority"]
 
 _log = structlog.get_logger(__name__)
-_PROFILE: Final = "intermediate"
-
-
-@dataclass(frozen=True, slots=True)
-class CRLWindow:
-    """A CRL that was published."""
-
-    number: int
-    this_update: datetime
-    next_update: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +106,7 @@ class Authorities:
         """
         async with refusals(self._db, caller.audit("issuer.read", self._clock(), issuer_id=issuer_id[:64])):
             caller.principal.require(Permission.ISSUERS_READ)
-            _check_within(caller, issuer_id)
+            check_within(caller, issuer_id)
         await self._issuers.refresh()
         return await self._find(issuer_id)
 
@@ -135,10 +126,10 @@ class Authorities:
             There is no such parent; the key or the record could not be made.
         """
         detail = {"common_name": request.common_name}
-        audit = caller.audit("issuer.create", self._clock(), profile=_PROFILE, detail=detail)
+        audit = caller.audit("issuer.create", self._clock(), profile=PROFILE, detail=detail)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
-            _check_all(caller)
+            check_all(caller)
             return await self._once(caller, lambda: self._create(caller, request, parent_id, audit))
 
     async def take(self, caller: Caller, read: Callable[[], Material]) -> Authority:
@@ -158,7 +149,7 @@ class Authorities:
         audit = caller.audit("issuer.import", self._clock())
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
-            _check_may_import(caller)
+            check_may_import(caller)
             return await self._once(caller, lambda: self._take(caller, read, audit))
 
     async def change(
@@ -177,7 +168,7 @@ class Authorities:
         audit = caller.audit("issuer.change", self._clock(), issuer_id=issuer_id[:64], detail=detail)
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
-            _check_within(caller, issuer_id)
+            check_within(caller, issuer_id)
             await self._issuers.refresh()
             above = self._issuers.known(issuer_id)
             if make_default:
@@ -199,7 +190,7 @@ class Authorities:
         audit = caller.audit("issuer.revoke", self._clock(), issuer_id=issuer_id[:64], detail={"reason": reason.value})
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
-            _check_within(caller, issuer_id)
+            check_within(caller, issuer_id)
             await self._issuers.refresh()
             above = self._issuers.known(issuer_id)
             if len(above) == 1:
@@ -208,7 +199,7 @@ class Authorities:
             self._require_key(parent, "no CRL could show the revocation; meanwhile, disable the issuer")
             serial = above[0].serial_number
             found = replace(audit, serial_number=str(serial))
-            await self._db.write(_revoke, serial, reason, now=self._clock(), audit=found)
+            await self._db.write(revoke_authority, serial, reason, now=self._clock(), audit=found)
         await self._issuers.refresh()
         # Also where nothing changed: the first try may have ended between its commit and its CRL.
         await self._crls.publish(parent)
@@ -227,7 +218,7 @@ class Authorities:
         audit = caller.audit("issuer.crl", self._clock(), issuer_id=issuer_id[:64])
         async with refusals(self._db, audit):
             caller.principal.require(Permission.ISSUERS_MANAGE)
-            _check_within(caller, issuer_id)
+            check_within(caller, issuer_id)
             await self._issuers.refresh()
             self._issuers.known(issuer_id)
             issuer = self._require_key(issuer_id, "it signs no CRL")
@@ -278,7 +269,7 @@ class Authorities:
         )
         # 4. One transaction.
         new = await asyncio.to_thread(self._new, made, private_key, parent.id, caller, now)
-        if not await self._db.write(_keep_made, new, parent, audit, caller, now=now):
+        if not await self._db.write(keep_made, new, parent, audit, caller, now=now):
             return await self._taken(caller)
         return await self._begin(new.issuers[-1].id)
 
@@ -304,7 +295,7 @@ class Authorities:
                 "issuers": [entry.id for entry in new.issuers],
             },
         )
-        if not await self._db.write(_keep_imported, new, above, audit, caller, now=now):
+        if not await self._db.write(keep_imported, new, above, audit, caller, now=now):
             return await self._taken(caller)
         return await self._begin(new.issuers[-1].id)
 
@@ -332,20 +323,20 @@ class Authorities:
     def _profile(self) -> Profile:
         """How long the path below may be is the parent's to say: the profile's bound is for CAs made from a CSR."""
         profiles = self._profiles()
-        if _PROFILE not in profiles:
-            raise Conflict(f"the profile {_PROFILE!r} is not there: it says what CAs may be made")
-        return replace(profiles[_PROFILE], path_length=None)
+        if PROFILE not in profiles:
+            raise Conflict(f"the profile {PROFILE!r} is not there: it says what CAs may be made")
+        return replace(profiles[PROFILE], path_length=None)
 
     def _new(
         self, certificate: x509.Certificate, private_key: PrivateKey, parent_id: str, caller: Caller, now: datetime
-    ) -> _New:
+    ) -> NewAuthorities:
         entry = issuer_entry(
             certificate, private_key_pem=self._issuers.encrypt(private_key), parent_id=parent_id, now=now
         )
         record = certificate_entry(
-            certificate, issuer=parent_id, profile=_PROFILE, requester=caller.principal.id, now=now
+            certificate, issuer=parent_id, profile=PROFILE, requester=caller.principal.id, now=now
         )
-        return _New((entry,), (record,))
+        return NewAuthorities((entry,), (record,))
 
     def _imported(
         self,
@@ -354,13 +345,13 @@ class Authorities:
         known: Mapping[str, x509.Certificate],
         caller: Caller,
         now: datetime,
-    ) -> _New:
+    ) -> NewAuthorities:
         """Rows for the CA and for what is new above it, root first."""
         path = (*reversed(above), material.certificate)
         parents = (None, *map(_id, path))
         new = [(one, parent) for one, parent in zip(path, parents, strict=False) if _id(one) not in known]
         key = self._issuers.encrypt(material.private_key)
-        return _New(
+        return NewAuthorities(
             issuers=tuple(
                 issuer_entry(
                     one,
@@ -462,21 +453,13 @@ class Authorities:
         raise NotFound(f"there is no issuer {identifier[:64]!r}")
 
     async def _read(self, identifier: str | None) -> list[Authority]:
-        rows = await self._db.read(_authorities, identifier)
+        rows = await self._db.read(read_authorities, identifier)
         # A CA that came between the two readings is in the next answer.
         return [
             Authority(record, own, crl, self._issuers.known(record.id))
             for record, own, crl in rows
             if record.id in self._issuers.ids
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class _New:
-    """Rows of CAs that are new here, parents before children; the last is the one that was asked for."""
-
-    issuers: tuple[IssuerEntry, ...]
-    certificates: tuple[CertificateEntry, ...]
 
 
 def _id(certificate: x509.Certificate) -> str:
@@ -490,157 +473,8 @@ def _lifetime(profile: Profile, limits: Limits, parent: Issuer, now: datetime) -
     return max(min(bounds), timedelta(seconds=1))
 
 
-def _check_within(caller: Caller, identifier: str) -> None:
-    _check_all(caller)
-    allowed = caller.principal.limits.issuers
-    if allowed is not None and identifier not in allowed:
-        message = f"{caller.principal.id} may not use issuer {identifier[:64]}"
-        raise Forbidden(message, rule="issuer", value=identifier[:64])
-
-
-def _check_all(caller: Caller) -> None:
-    """A CA is everybody's who has a certificate of it, and so nobody's own."""
-    if caller.principal.own_only:
-        message = f"{caller.principal.id} acts on certificates that they issued themselves, and a CA is nobody's own"
-        raise Forbidden(message, rule="own_only", value=None)
-
-
-def _check_may_import(caller: Caller) -> None:
-    """What an imported CA signed, or signs where else its key is, is held to nobody's limits."""
-    _check_all(caller)
-    limits = caller.principal.limits
-    if limits.profiles is not None and _PROFILE not in limits.profiles:
-        message = f"{caller.principal.id} may not use profile {_PROFILE!r}, which CAs have"
-        raise Forbidden(message, rule="profile", value=_PROFILE)
-    if limits.max_lifetime is not None:
-        message = f"{caller.principal.id} is limited in lifetime, which an imported CA is not"
-        raise Forbidden(message, rule="limits.max_lifetime", value=None)
-    if limits.issuers is not None:
-        message = f"{caller.principal.id} is limited to some issuers, and an imported one is none of them"
-        raise Forbidden(message, rule="issuer", value=None)
-    if limits.effective_subject is not None:
-        message = f"{caller.principal.id} is limited in names, which an imported CA is not"
-        raise Forbidden(message, rule="limits.names", value=None)
-
-
 def _read_and_check(
     read: Callable[[], Material], known: Sequence[x509.Certificate], now: datetime
 ) -> tuple[Material, tuple[x509.Certificate, ...]]:
     material = read()
     return material, complete(material, known, now=now)
-
-
-def _keep_made(
-    session: Session, new: _New, parent: Issuer, audit: AuditEntry, caller: Caller, *, now: datetime
-) -> bool:
-    """One transaction: the CA, its certificate, the audit row and the idempotency key; False where that is taken.
-
-    Raises
-    ------
-    Conflict
-        What another process did to the parent meanwhile counts: it is disabled or revoked, or its key is gone.
-    """
-    if not _claim(session, new, caller, now):
-        return False
-    record = locked_issuer(session, parent.id)
-    if not record.enabled or record.private_key_pem is None:
-        state = "is disabled" if not record.enabled else "has lost its key"
-        raise Conflict(f"issuer {parent.id} {state} since; nothing was made")
-    _check_not_revoked(session, (parent.certificate, *parent.chain))
-    insert_issuers(session, new.issuers)
-    serial = new.certificates[-1].serial_number
-    made = replace(audit, issuer_id=new.issuers[-1].id, serial_number=serial)
-    insert_certificates(session, new.certificates, now=now, audit=[made])
-    return True
-
-
-def _keep_imported(
-    session: Session,
-    new: _New,
-    above: Sequence[x509.Certificate],
-    audit: AuditEntry,
-    caller: Caller,
-    *,
-    now: datetime,
-) -> bool:
-    """As ``_keep_made``; a certificate that is on record already, signed here for a key from elsewhere, stays as it is.
-
-    Raises
-    ------
-    Conflict
-        A serial number is another certificate's, or a CA above is revoked.
-    Forbidden
-        A key is blocked.
-    """
-    if not _claim(session, new, caller, now):
-        return False
-    for blocked in blocked_among(session, {entry.spki_sha256 for entry in new.certificates}):
-        message = f"the key {blocked} was revoked as compromised: a CA with it would be believed by nobody"
-        raise Forbidden(message, rule="key_blocked", value=blocked)
-    fresh = []
-    for entry in new.certificates:
-        found = certificate_by_serial(session, int(entry.serial_number))
-        if found is None:
-            fresh.append(entry)
-        elif found.fingerprint_sha256 != entry.fingerprint_sha256:
-            number = f"{int(entry.serial_number):x}"
-            raise Conflict(
-                f"serial number {number} is another certificate's already; revocation could not tell them apart"
-            )
-        elif found.revocation_date is not None:
-            raise Conflict(f"certificate {int(entry.serial_number):x} is revoked")
-    _check_not_revoked(session, above)
-    insert_issuers(session, new.issuers)
-    if fresh:
-        insert_certificates(session, fresh, now=now)
-    insert_audit(session, [audit])
-    return True
-
-
-def _claim(session: Session, new: _New, caller: Caller, now: datetime) -> bool:
-    if caller.claim is None:
-        return True
-    outcome = {"kind": "issuer", "id": new.issuers[-1].id, "secret": False}
-    (free,) = claim_keys(session, [(caller.claim, outcome)], now=now)
-    return free
-
-
-def _check_not_revoked(session: Session, path: Iterable[x509.Certificate]) -> None:
-    certificates = list(path)
-    if certificates and revoked_among(session, [one.serial_number for one in certificates]):
-        name = certificates[0].subject.rfc4514_string()
-        raise Conflict(f"the CA {name!r}, or one above it, is revoked: nobody would believe what stands below it")
-
-
-def _revoke(session: Session, serial: int, reason: x509.ReasonFlags, *, now: datetime, audit: AuditEntry) -> None:
-    """One transaction: the revocation with its audit row, and the block of a compromised key."""
-    record = revoke(session, serial, reason, now=now, audit=audit)
-    if reason in COMPROMISED and record.spki_sha256 is not None:
-        block_key(session, record.spki_sha256, record.serial_number, now=now)
-
-
-def _authorities(
-    session: Session, identifier: str | None
-) -> list[tuple[IssuerRecord, CertificateRecord | None, CRLWindow | None]]:
-    """The CAs with what is on record of their certificates and newest CRLs."""
-    if identifier is None:
-        records = list_issuers(session)
-    else:
-        one = issuer_by_id(session, identifier)
-        records = [] if one is None else [one]
-    certificates = {
-        record.id: x509.load_pem_x509_certificate(record.certificate_pem.encode()).serial_number for record in records
-    }
-    query = select(CRLRecord.issuer_id, CRLRecord.number, CRLRecord.this_update, CRLRecord.next_update)
-    if identifier is not None:
-        query = query.where(CRLRecord.issuer_id == identifier)
-    windows = {row[0]: CRLWindow(*row[1:]) for row in session.execute(query.order_by(CRLRecord.number))}
-    owned = {
-        found.serial_number: found
-        for found in session.scalars(
-            select(CertificateRecord).where(
-                CertificateRecord.serial_number.in_([str(serial) for serial in certificates.values()])
-            )
-        )
-    }
-    return [(record, owned.get(str(certificates[record.id])), windows.get(record.id)) for record in records]
