@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from app.cli_root import mount_root
+from app.cli_transfer import mount_transfer
 from app.client.commands import mount
 from app.client.commands.operations import token
 from app.client.errors import one_line
@@ -210,3 +211,4 @@ def _announce(settings: Settings, root_fingerprints: Sequence[str]) -> None:
 
 
 mount_root(cli, settings=_settings, guarded=_guarded)
+mount_transfer(cli, settings=_settings, guarded=_guarded)

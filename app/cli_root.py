@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli_passphrase import asked_passphrase
 from app.client.output import Output
 from tiny_ca.utils.rfc3339 import rfc3339
 
@@ -51,7 +52,7 @@ def mount_root(
         from tiny_ca.utils.duration import parse_duration
 
         read = settings(data_dir=data_dir, database_url=database_url)
-        passphrase = _passphrase(passphrase_file, twice=True)
+        passphrase = asked_passphrase(passphrase_file, twice=True)
 
         def run() -> RootKey:
             lifetime = parse_duration(crl_lifetime, field="crl_lifetime")
@@ -70,22 +71,10 @@ def mount_root(
         from app.root_key import import_root
 
         read = settings(data_dir=data_dir, database_url=database_url)
-        passphrase = _passphrase(passphrase_file, twice=False)
+        passphrase = asked_passphrase(passphrase_file, twice=False)
         _show(guarded(lambda: import_root(read, file, passphrase)))
 
     cli.add_typer(root, name="root")
-
-
-def _passphrase(file: Path | None, *, twice: bool) -> str:
-    if file is not None:
-        try:
-            return file.read_text(encoding="utf-8").split("\n", 1)[0].removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise typer.BadParameter(f"{file} cannot be read: {reason}", param_hint="--passphrase-file") from error
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is here to ask: give the passphrase in a file", param_hint="--passphrase-file")
-    return str(typer.prompt("Passphrase of the file", hide_input=True, confirmation_prompt=twice, err=True))
 
 
 def _show(done: RootKey) -> None:

@@ -9,17 +9,19 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from app.settings import SettingsError
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.engine import WRITE
 from tiny_ca.db.policy import translated
 
-__all__ = ["is_current", "upgrade"]
+__all__ = ["UNFINISHED", "head", "is_current", "is_known", "mark", "revision", "upgrade", "upgrade_within"]
 
 # Any constant does, as long as nobody else takes it.
 _UPGRADE_LOCK: Final = 0x7469_6E79_6D69
+# The revision of a database that is being filled begins so: whoever would serve from it, or change it, must not.
+UNFINISHED: Final = "copy-of-"
 
 
 async def upgrade(db: AsyncDBHandler) -> None:
@@ -34,34 +36,56 @@ async def upgrade(db: AsyncDBHandler) -> None:
     """
     with translated():
         async with db.engine.execution_options(**WRITE).begin() as connection:
-            if db.engine.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
-                await connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(upgrade_within)
 
 
 async def is_current(db: AsyncDBHandler) -> bool:
     """Whether the schema is the one this program knows."""
-    return await db.read(lambda session: _revision(session.connection()) == _head())
+    return await db.read(lambda session: revision(session.connection()) == head())
 
 
-def _upgrade(connection: Connection) -> None:
-    revision = _revision(connection)
-    if revision == _head():
+def upgrade_within(connection: Connection, to: str | None = None) -> None:
+    """As ``upgrade``, in a transaction of the caller's, to the newest revision or an older one.
+
+    Raises
+    ------
+    SettingsError
+        The database was made by a newer version of this program, or is a copy that is not finished.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
+        connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+    wanted = to or head()
+    found = revision(connection)
+    if found == wanted:
         return
-    scripts = ScriptDirectory.from_config(_config())
-    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
-        message = f"TINY_CA_DATABASE_URL: the schema is at revision {revision}, which is newer than this program"
+    if found is not None and found.startswith(UNFINISHED):
+        message = "it holds a copy that is not finished: run tiny-ca db copy again"
+        raise SettingsError(f"TINY_CA_DATABASE_URL: {message}")
+    if found is not None and not is_known(found):
+        message = f"TINY_CA_DATABASE_URL: the schema is at revision {found}, which is newer than this program"
         raise SettingsError(message)
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, wanted or "head")
 
 
-def _revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """The schema's revision, None where there is no schema."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _head() -> str | None:
+def is_known(revision: str) -> bool:
+    """Whether a revision is one of this program's."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def mark(connection: Connection, name: str | None) -> None:
+    """Give a database of the newest schema another revision, such as ``UNFINISHED``; None gives it its own again."""
+    connection.execute(text("UPDATE alembic_version SET version_num = :name"), {"name": name or head()})
+
+
+def head() -> str | None:
+    """The revision that this program knows."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from app.settings import Settings, SettingsError
 
-__all__ = ["only_server"]
+__all__ = ["no_server", "only_server"]
 
 
 @contextmanager
@@ -26,7 +26,30 @@ def only_server(settings: Settings) -> Iterator[None]:
     SettingsError
         Another server holds it.
     """
-    url = make_url(settings.effective_database_url)
+    with _alone(
+        settings.effective_database_url,
+        "another tiny-ca serves {database}; "
+        "for more processes over one SQLite file use --workers, for more machines PostgreSQL",
+    ):
+        yield
+
+
+@contextmanager
+def no_server(database_url: str) -> Iterator[None]:
+    """Keep servers away from a SQLite database while it is read or written as a whole.
+
+    Raises
+    ------
+    SettingsError
+        One is there.
+    """
+    with _alone(database_url, "a tiny-ca serves {database}, or moves it in or out: stop it first"):
+        yield
+
+
+@contextmanager
+def _alone(database_url: str, otherwise: str) -> Iterator[None]:
+    url = make_url(database_url)
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         yield
         return
@@ -36,18 +59,14 @@ def only_server(settings: Settings) -> Iterator[None]:
     except OSError as error:
         raise SettingsError(f"TINY_CA_DATABASE_URL: {path} cannot be opened: {error.strerror}") from error
     try:
-        _take(lock, url.database)
+        _take(lock, otherwise.format(database=url.database))
         yield
     finally:
         os.close(lock)
 
 
-def _take(lock: int, database: str) -> None:
+def _take(lock: int, otherwise: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        message = (
-            f"TINY_CA_DATABASE_URL: another tiny-ca serves {database}; "
-            "for more processes over one SQLite file use --workers, for more machines PostgreSQL"
-        )
-        raise SettingsError(message) from None
+        raise SettingsError(f"TINY_CA_DATABASE_URL: {otherwise}") from None

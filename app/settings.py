@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     key_passphrase_file: Path | None = None
     admin_token: SecretStr | None = None
     admin_token_file: Path | None = None
+    backup_passphrase: SecretStr | None = None
+    backup_passphrase_file: Path | None = None
 
     organization: str = Field(default="tiny-ca", min_length=1, max_length=64)
     root_key: Key = KeySpec.ec("P-256")
@@ -142,7 +144,7 @@ class Settings(BaseSettings):
             raise ValueError(f"a token has at least {MIN_SECRET_LENGTH} characters")
         return value
 
-    @field_validator("key_passphrase")
+    @field_validator("key_passphrase", "backup_passphrase")
     @classmethod
     def _passphrase_is_long(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < MIN_PASSPHRASE_LENGTH:
@@ -159,7 +161,7 @@ class Settings(BaseSettings):
     def _fits_together(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS needs both TINY_CA_TLS_CERT and TINY_CA_TLS_KEY")
-        for one in ("key_passphrase", "admin_token"):
+        for one in ("key_passphrase", "admin_token", "backup_passphrase"):
             if getattr(self, one) is not None and getattr(self, f"{one}_file") is not None:
                 raise ValueError(f"give {_PREFIX}{one.upper()} or {_PREFIX}{one.upper()}_FILE, not both")
         if self.tls is not None and self.tls_cert is not None:
@@ -244,4 +246,4 @@ def _readable(problem: Any) -> str:  # noqa: ANN401  # pydantic's ErrorDetails
     return f"{_PREFIX}{name.upper()}: {message}{shown}"
 
 
-_SECRETS: Final = frozenset({"key_passphrase", "admin_token", "database_url"})
+_SECRETS: Final = frozenset({"key_passphrase", "admin_token", "backup_passphrase", "database_url"})

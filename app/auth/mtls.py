@@ -27,6 +27,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.certificates import certificate_by_fingerprint
 from tiny_ca.exc import Unauthenticated
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["CertificateAuthenticator", "Source"]
 
@@ -131,9 +132,9 @@ def _obstacles(record: CertificateRecord, certificate: x509.Certificate, now: da
     if record.revocation_date is not None:
         yield "revoked", "is revoked"
     if record.not_valid_before > now:
-        yield "not_yet_valid", f"is valid from {record.not_valid_before.isoformat()} on"
+        yield "not_yet_valid", f"is valid from {rfc3339(record.not_valid_before)} on"
     if record.not_valid_after < now:
-        yield "expired", f"has expired at {record.not_valid_after.isoformat()}; ask for a new one with a token"
+        yield "expired", f"has expired at {rfc3339(record.not_valid_after)}; ask for a new one with a token"
     extensions = {extension.oid: extension.value for extension in certificate.extensions}
     constraints = extensions.get(x509.BasicConstraints.oid)
     if isinstance(constraints, x509.BasicConstraints) and constraints.ca:

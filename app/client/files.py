@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from app.client.errors import ClientError, ExitCode
 
-__all__ = ["StagedFile", "staged", "write_file"]
+__all__ = ["StagedFile", "staged", "staging", "write_file"]
 
 _PRIVATE: Final = 0o600
 _WITH_GROUP: Final = 0o640
@@ -58,16 +58,47 @@ def staged(path: Path, content: bytes, *, keep_mode: bool = False) -> Iterator[S
     ClientError
         It cannot be written.
     """
+    with staging(path, keep_mode=keep_mode) as (file, stage):
+        try:
+            file.write(content)
+            finished = stage()
+        except OSError as error:
+            raise ClientError(f"{path} cannot be written: {error.strerror}") from error
+        yield finished
+
+
+@contextmanager
+def staging(path: Path, *, keep_mode: bool = False) -> Iterator[tuple[BinaryIO, Callable[[], StagedFile]]]:
+    """As ``staged``, for content that comes in pieces: a file to write, and what syncs it when all of it is there.
+
+    An error of writing or syncing is the caller's to map.
+
+    Raises
+    ------
+    ClientError
+        It cannot be begun.
+    """
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        _write(temporary, content, like=path if keep_mode else None)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ClientError(f"{path} cannot be written: {error.strerror}") from error
+
+    file = os.fdopen(descriptor, "wb")
+
+    def finished() -> StagedFile:
+        file.flush()
+        os.fsync(descriptor)
+        return StagedFile(temporary, path)
+
     try:
-        yield StagedFile(temporary, path)
+        if keep_mode:
+            _take_after(descriptor, path)
+        yield file, finished
     finally:
+        with suppress(OSError):  # what a full disk did not take is in its buffer still, and fails again
+            file.close()
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -76,16 +107,6 @@ def write_file(path: Path, content: bytes, *, replace: bool, keep_mode: bool = F
     """Write one file; see ``staged`` and ``place``."""
     with staged(path, content, keep_mode=keep_mode) as file:
         file.place(replace=replace)
-
-
-def _write(temporary: Path, content: bytes, *, like: Path | None) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, _PRIVATE), "wb") as file:
-        if like is not None:
-            _take_after(file.fileno(), like)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _take_after(descriptor: int, like: Path) -> None:

@@ -18,15 +18,9 @@ from sqlalchemy.orm import Session
 from app.auth.caller import Caller
 from app.auth.principal import Permission
 from app.services.authority_limits import PROFILE, check_all, check_may_import, check_within
-from app.services.authority_records import (
-    CRLWindow,
-    NewAuthorities,
-    keep_imported,
-    keep_made,
-    read_authorities,
-    revoke_authority,
-)
+from app.services.authority_records import CRLWindow, keep_made, keep_taken, read_authorities, revoke_authority
 from app.services.ca_import import Material, complete
+from app.services.ca_keeping import NewCA, check_names_are_free, imported_rows
 from app.services.ca_making import certificate_entry, issuer_entry
 from app.services.crls import CRLPublisher
 from app.services.idempotency import Idempotency
@@ -282,7 +276,9 @@ class Authorities:
         # 2. It is new.
         self._check_new((material.certificate, *above), known)
         # 3. One transaction.
-        new = await asyncio.to_thread(self._imported, material, above, known, caller, now)
+        new = await asyncio.to_thread(
+            imported_rows, material, above, known, encrypt=self._issuers.encrypt, requester=caller.principal.id, now=now
+        )
         for blocked in self._blocked_keys() & {entry.spki_sha256 for entry in new.certificates}:
             message = f"the key {blocked} is on the service's list of blocked keys"
             raise Forbidden(message, rule="key_blocked", value=blocked)
@@ -295,7 +291,7 @@ class Authorities:
                 "issuers": [entry.id for entry in new.issuers],
             },
         )
-        if not await self._db.write(keep_imported, new, above, audit, caller, now=now):
+        if not await self._db.write(keep_taken, new, above, audit, caller, now=now):
             return await self._taken(caller)
         return await self._begin(new.issuers[-1].id)
 
@@ -329,46 +325,14 @@ class Authorities:
 
     def _new(
         self, certificate: x509.Certificate, private_key: PrivateKey, parent_id: str, caller: Caller, now: datetime
-    ) -> NewAuthorities:
+    ) -> NewCA:
         entry = issuer_entry(
             certificate, private_key_pem=self._issuers.encrypt(private_key), parent_id=parent_id, now=now
         )
         record = certificate_entry(
             certificate, issuer=parent_id, profile=PROFILE, requester=caller.principal.id, now=now
         )
-        return NewAuthorities((entry,), (record,))
-
-    def _imported(
-        self,
-        material: Material,
-        above: Sequence[x509.Certificate],
-        known: Mapping[str, x509.Certificate],
-        caller: Caller,
-        now: datetime,
-    ) -> NewAuthorities:
-        """Rows for the CA and for what is new above it, root first."""
-        path = (*reversed(above), material.certificate)
-        parents = (None, *map(_id, path))
-        new = [(one, parent) for one, parent in zip(path, parents, strict=False) if _id(one) not in known]
-        key = self._issuers.encrypt(material.private_key)
-        return NewAuthorities(
-            issuers=tuple(
-                issuer_entry(
-                    one,
-                    private_key_pem=key if one is material.certificate else None,
-                    parent_id=parent,
-                    now=now,
-                    # RFC 5280 §5.2.3: numbers only grow, and what it gave out elsewhere is not known here. Those who
-                    # number by the clock do it in microseconds at most.
-                    crl_number=int(now.timestamp() * 1_000_000),
-                )
-                for one, parent in new
-            ),
-            certificates=tuple(
-                certificate_entry(one, issuer=parent or _id(one), profile=None, requester=caller.principal.id, now=now)
-                for one, parent in new
-            ),
-        )
+        return NewCA((entry,), (record,))
 
     def _check_new(self, path: Sequence[x509.Certificate], known: Mapping[str, x509.Certificate]) -> None:
         if _id(path[0]) in known:
@@ -376,12 +340,7 @@ class Authorities:
             if all(issuer.id != _id(path[0]) for issuer in self._issuers.signing):
                 message += "; its key is not here: where it is a root, bring it with 'tiny-ca root import FILE'"
             raise Conflict(message)
-        # RFC 5280 §4.1.2.6: a name belongs to one CA; CRLs, and who looks for an issuer, go by it.
-        for one in path:
-            for identifier, other in known.items():
-                if other.subject == one.subject and other != one:
-                    name = one.subject.rfc4514_string()
-                    raise Conflict(f"issuer {identifier} has the name {name!r} already, with another certificate")
+        check_names_are_free(path, known)
 
     def _check_ends(self, above: Sequence[x509.Certificate]) -> None:
         ends = min(one.not_valid_after_utc for one in above)

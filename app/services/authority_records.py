@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,19 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth.caller import Caller
+from app.services.ca_keeping import NewCA, check_not_revoked, keep_imported
 from tiny_ca.ca_factory.issuer import Issuer
-from tiny_ca.db.entries import AuditEntry, CertificateEntry, IssuerEntry
+from tiny_ca.db.entries import AuditEntry
 from tiny_ca.db.models import CertificateRecord, CRLRecord, IssuerRecord
-from tiny_ca.db.queries.audit import insert_audit
-from tiny_ca.db.queries.blocked_keys import block_key, blocked_among
-from tiny_ca.db.queries.certificates import certificate_by_serial, insert_certificates
+from tiny_ca.db.queries.blocked_keys import block_key
+from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.idempotency import claim_keys
 from tiny_ca.db.queries.issuers import insert_issuers, issuer_by_id, list_issuers, locked_issuer
-from tiny_ca.db.queries.revocations import revoke, revoked_among
-from tiny_ca.exc import Conflict, Forbidden
+from tiny_ca.db.queries.revocations import revoke
+from tiny_ca.exc import Conflict
 from tiny_ca.models.revocation import COMPROMISED
 
-__all__ = ["CRLWindow", "NewAuthorities", "keep_imported", "keep_made", "read_authorities", "revoke_authority"]
+__all__ = ["CRLWindow", "keep_made", "keep_taken", "read_authorities", "revoke_authority"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,8 @@ class CRLWindow:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class NewAuthorities:
-    """Rows of CAs that are new here, parents before children; the last is the one that was asked for."""
-
-    issuers: tuple[IssuerEntry, ...]
-    certificates: tuple[CertificateEntry, ...]
-
-
 def keep_made(
-    session: Session, new: NewAuthorities, parent: Issuer, audit: AuditEntry, caller: Caller, *, now: datetime
+    session: Session, new: NewCA, parent: Issuer, audit: AuditEntry, caller: Caller, *, now: datetime
 ) -> bool:
     """One transaction: the CA, its certificate, the audit row and the idempotency key; False where that is taken.
 
@@ -59,7 +51,7 @@ def keep_made(
     if not record.enabled or record.private_key_pem is None:
         state = "is disabled" if not record.enabled else "has lost its key"
         raise Conflict(f"issuer {parent.id} {state} since; nothing was made")
-    _check_not_revoked(session, (parent.certificate, *parent.chain))
+    check_not_revoked(session, (parent.certificate, *parent.chain))
     insert_issuers(session, new.issuers)
     serial = new.certificates[-1].serial_number
     made = replace(audit, issuer_id=new.issuers[-1].id, serial_number=serial)
@@ -67,62 +59,28 @@ def keep_made(
     return True
 
 
-def keep_imported(
+def keep_taken(
     session: Session,
-    new: NewAuthorities,
+    new: NewCA,
     above: Sequence[x509.Certificate],
     audit: AuditEntry,
     caller: Caller,
     *,
     now: datetime,
 ) -> bool:
-    """As ``keep_made``; a certificate that is on record already, signed here for a key from elsewhere, stays as it is.
-
-    Raises
-    ------
-    Conflict
-        A serial number is another certificate's, or a CA above is revoked.
-    Forbidden
-        A key is blocked.
-    """
+    """As ``keep_made``, of a CA from elsewhere."""
     if not _claim(session, new, caller, now):
         return False
-    for blocked in blocked_among(session, {entry.spki_sha256 for entry in new.certificates}):
-        message = f"the key {blocked} was revoked as compromised: a CA with it would be believed by nobody"
-        raise Forbidden(message, rule="key_blocked", value=blocked)
-    fresh = []
-    for entry in new.certificates:
-        found = certificate_by_serial(session, int(entry.serial_number))
-        if found is None:
-            fresh.append(entry)
-        elif found.fingerprint_sha256 != entry.fingerprint_sha256:
-            number = f"{int(entry.serial_number):x}"
-            raise Conflict(
-                f"serial number {number} is another certificate's already; revocation could not tell them apart"
-            )
-        elif found.revocation_date is not None:
-            raise Conflict(f"certificate {int(entry.serial_number):x} is revoked")
-    _check_not_revoked(session, above)
-    insert_issuers(session, new.issuers)
-    if fresh:
-        insert_certificates(session, fresh, now=now)
-    insert_audit(session, [audit])
+    keep_imported(session, new, above, audit, now=now)
     return True
 
 
-def _claim(session: Session, new: NewAuthorities, caller: Caller, now: datetime) -> bool:
+def _claim(session: Session, new: NewCA, caller: Caller, now: datetime) -> bool:
     if caller.claim is None:
         return True
     outcome = {"kind": "issuer", "id": new.issuers[-1].id, "secret": False}
     (free,) = claim_keys(session, [(caller.claim, outcome)], now=now)
     return free
-
-
-def _check_not_revoked(session: Session, path: Iterable[x509.Certificate]) -> None:
-    certificates = list(path)
-    if certificates and revoked_among(session, [one.serial_number for one in certificates]):
-        name = certificates[0].subject.rfc4514_string()
-        raise Conflict(f"the CA {name!r}, or one above it, is revoked: nobody would believe what stands below it")
 
 
 def revoke_authority(

@@ -21,6 +21,7 @@ __all__ = [
     "PASSPHRASE_FILE",
     "Secret",
     "admin_token",
+    "backup_passphrase",
     "key_passphrase",
     "prepare_data_dir",
     "replace_admin_token",
@@ -101,6 +102,25 @@ def admin_token(settings: Settings, *, create: bool) -> Secret | None:
     if found is not None and len(found.value) < MIN_SECRET_LENGTH:
         raise SettingsError(f"TINY_CA_ADMIN_TOKEN: a token has at least {MIN_SECRET_LENGTH} characters")
     return found
+
+
+def backup_passphrase(settings: Settings) -> str | None:
+    """The passphrase of backups, None where no setting gives it.
+
+    Raises
+    ------
+    SettingsError
+        It is too short.
+    """
+    if settings.backup_passphrase is not None:
+        return settings.backup_passphrase.get_secret_value()
+    if settings.backup_passphrase_file is None:
+        return None
+    value = _read(settings.backup_passphrase_file, "TINY_CA_BACKUP_PASSPHRASE_FILE")
+    if len(value) < MIN_PASSPHRASE_LENGTH:
+        message = f"a passphrase has at least {MIN_PASSPHRASE_LENGTH} characters"
+        raise SettingsError(f"TINY_CA_BACKUP_PASSPHRASE_FILE: {message}")
+    return value
 
 
 def replace_admin_token(settings: Settings) -> Secret:

@@ -31,6 +31,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, RegistryUnavailable, TinyCAError
 from tiny_ca.models.key_spec import KeySpec
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["ServerCertificate", "names_of"]
 
@@ -123,7 +124,7 @@ class ServerCertificate:
             "server_certificate.in_place",
             serial=f"{made.certificate.serial_number:x}",
             names=[name for _, name in request.names.items()],
-            not_valid_after=made.certificate.not_valid_after_utc.isoformat(),
+            not_valid_after=rfc3339(made.certificate.not_valid_after_utc),
         )
 
     async def _allowed_request(self, me: Caller) -> CertificateRequest:
@@ -175,7 +176,7 @@ class ServerCertificate:
 
     def _tell(self, error: Exception) -> None:
         is_known = isinstance(error, TinyCAError)
-        ends = self._window.not_valid_after.isoformat()
+        ends = rfc3339(self._window.not_valid_after)
         why = error.message if isinstance(error, Conflict | Forbidden | Invalid) else type(error).__name__
         self.trouble = f"the certificate of this service ends {ends} and is not renewed: {why}"
         _log.error(

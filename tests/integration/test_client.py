@@ -658,7 +658,10 @@ def test_completion(tmp_path: Path) -> None:
     environment = {"_TINY_CA_COMPLETE": "complete_bash", "COMP_WORDS": "tiny-ca re", "COMP_CWORD": "1"}
     script = "import sys; sys.argv = ['tiny-ca']; from app.entry import main; main()"
     root = str(Path(__file__).parents[2])
-    for words, expected in (("tiny-ca re", {"revoke", "renew"}), ("tiny-ca revoke --reason key", {"keyCompromise"})):
+    for words, expected in (
+        ("tiny-ca re", {"revoke", "renew", "restore"}),
+        ("tiny-ca revoke --reason key", {"keyCompromise"}),
+    ):
         environment |= {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         done = subprocess.run(
             [sys.executable, "-c", script],
