@@ -38,6 +38,7 @@ class TokenAuthenticator:
         self._db = db
         self._clock = clock
         self._known: dict[str, tuple[float, TokenRecord, Principal]] = {}
+        self._asking: dict[str, asyncio.Task[TokenRecord | None]] = {}
         self._touched: dict[str, datetime] = {}
         self._touching: set[asyncio.Task[Any]] = set()
 
@@ -72,7 +73,12 @@ class TokenAuthenticator:
         known = self._known.get(digest)
         if known is not None and now < known[0]:
             return known[1], known[2]
-        record = await self._db.read(token_by_hash, digest)
+        # All who come with it at once share one look-up.
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = self._asking[digest] = asyncio.create_task(self._db.read(token_by_hash, digest))
+            asking.add_done_callback(lambda _: self._asking.pop(digest))
+        record = await asyncio.shield(asking)
         self._known.pop(digest, None)
         if record is None:
             return None

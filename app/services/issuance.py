@@ -35,7 +35,7 @@ from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.idempotency import claim_keys
-from tiny_ca.db.queries.issuers import issuer_by_id
+from tiny_ca.db.queries.issuers import issuer_state
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
@@ -354,7 +354,6 @@ def _check_issuers(session: Session, issuers: Iterable[Issuer]) -> None:
         above = [certificate.serial_number for certificate in (issuer.certificate, *issuer.chain)]
         if revoked_among(session, above):
             raise Conflict(f"issuer {issuer.id}, or a CA above it, is revoked")
-        record = issuer_by_id(session, issuer.id)
-        if record is not None and (not record.enabled or record.private_key_pem is None):
-            state = "is disabled" if not record.enabled else "has its key offline"
-            raise Conflict(f"issuer {issuer.id} {state}")
+        state = issuer_state(session, issuer.id)
+        if state not in {None, (True, True)}:
+            raise Conflict(f"issuer {issuer.id} {'has its key offline' if state[0] else 'is disabled'}")

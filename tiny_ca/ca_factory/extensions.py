@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -20,6 +21,7 @@ __all__ = ["NO_REV_AVAIL", "extensions_of", "key_usages", "path_length_bound"]
 
 NO_REV_AVAIL: Final = ObjectIdentifier("2.5.29.56")  # RFC 9608 §2
 
+_KEPT: Final = 256
 _KEY_USAGES: Final = (
     "digital_signature",
     "content_commitment",
@@ -75,16 +77,11 @@ def _extensions(
     anonymous: bool,
 ) -> Iterator[x509.Extension[x509.ExtensionType]]:
     # §4.2.1.9: critical in a CA's certificate, and absent or not in others; present everywhere, old verifiers want it.
-    yield _extension(
-        x509.BasicConstraints(ca=profile.ca, path_length=_path_length(request, profile, issuer)), critical=True
-    )
-    given = key_usages(profile, request.key_spec)
-    key_usage = x509.KeyUsage(**{usage: usage in given for usage in _KEY_USAGES})
-    yield _extension(key_usage, critical=True)  # §4.2.1.3
-    usages = dict.fromkeys(request.extended_key_usage or profile.extended_key_usage)
+    yield _basic_constraints(profile.ca, _path_length(request, profile, issuer))
+    yield _key_usage(key_usages(profile, request.key_spec))
+    usages = request.extended_key_usage or profile.extended_key_usage
     if usages:
-        # RFC 3161 §2.3: a time stamping authority's is critical.
-        yield _extension(x509.ExtendedKeyUsage(usages), critical=ExtendedKeyUsageOID.TIME_STAMPING in usages)
+        yield _extended_key_usage(tuple(usages))
     if request.name_constraints and profile.ca:
         yield _extension(request.name_constraints.to_extension(), critical=True)  # §4.2.1.10
     if names:
@@ -99,15 +96,44 @@ def _extensions(
     )
     yield _extension(aki, critical=False)
     if issuer and issuer.urls.ca_issuers and profile.authority_information_access:
-        location = x509.UniformResourceIdentifier(issuer.urls.ca_issuers)
-        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, location)
-        yield _extension(x509.AuthorityInformationAccess([access]), critical=False)
+        yield _authority_information_access(issuer.urls.ca_issuers)
     if issuer and issuer.urls.crl and profile.crl_distribution_points:
-        location = x509.UniformResourceIdentifier(issuer.urls.crl)
-        point = x509.DistributionPoint([location], relative_name=None, reasons=None, crl_issuer=None)
-        yield _extension(x509.CRLDistributionPoints([point]), critical=False)
+        yield _crl_distribution_points(issuer.urls.crl)
     if profile.no_rev_avail:
         yield _extension(x509.UnrecognizedExtension(NO_REV_AVAIL, der.NULL), critical=False)  # RFC 9608 §2
+
+
+# What all certificates of a profile and an issuer have alike is made once.
+
+
+@lru_cache(maxsize=_KEPT)
+def _basic_constraints(ca: bool, path_length: int | None) -> x509.Extension[x509.ExtensionType]:  # noqa: FBT001
+    return _extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
+
+
+@lru_cache(maxsize=_KEPT)
+def _key_usage(given: frozenset[str]) -> x509.Extension[x509.ExtensionType]:
+    return _extension(x509.KeyUsage(**{usage: usage in given for usage in _KEY_USAGES}), critical=True)  # §4.2.1.3
+
+
+@lru_cache(maxsize=_KEPT)
+def _extended_key_usage(usages: tuple[ObjectIdentifier, ...]) -> x509.Extension[x509.ExtensionType]:
+    # RFC 3161 §2.3: a time stamping authority's is critical.
+    critical = ExtendedKeyUsageOID.TIME_STAMPING in usages
+    return _extension(x509.ExtendedKeyUsage(dict.fromkeys(usages)), critical=critical)
+
+
+@lru_cache(maxsize=_KEPT)
+def _authority_information_access(url: str) -> x509.Extension[x509.ExtensionType]:
+    access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url))
+    return _extension(x509.AuthorityInformationAccess([access]), critical=False)
+
+
+@lru_cache(maxsize=_KEPT)
+def _crl_distribution_points(url: str) -> x509.Extension[x509.ExtensionType]:
+    full_name = [x509.UniformResourceIdentifier(url)]
+    point = x509.DistributionPoint(full_name, relative_name=None, reasons=None, crl_issuer=None)
+    return _extension(x509.CRLDistributionPoints([point]), critical=False)
 
 
 def _path_length(request: CertificateRequest, profile: Profile, issuer: Issuer | None) -> int | None:

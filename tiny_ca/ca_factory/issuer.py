@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -96,6 +96,18 @@ class Issuer:
         return max(min(bounds), 0) if bounds else None
 
     @cached_property
+    def ca_names(self) -> Mapping[tuple[tuple[ObjectIdentifier, str], ...], x509.Name]:
+        """The names of this CA, of those above it and of its peers, by what makes no other name of them."""
+        names = (certificate.subject for certificate in (self.certificate, *self.chain, *self.peers))
+        return {_folded((attribute.oid, str(attribute.value)) for attribute in name): name for name in names}
+
+    @cached_property
+    def constrained(self) -> tuple[x509.Certificate, ...]:
+        """Those of this CA and the ones above it that have name constraints (RFC 5280 §4.2.1.10)."""
+        above = (self.certificate, *self.chain)
+        return tuple(certificate for certificate in above if _extension(certificate, x509.NameConstraints) is not None)
+
+    @cached_property
     def authority_key_identifier(self) -> x509.AuthorityKeyIdentifier:
         """What goes into everything signed; from the CA's own SKI where it has one (RFC 5280 §4.2.1.1)."""
         ski = _extension(self.certificate, x509.SubjectKeyIdentifier)
@@ -113,11 +125,10 @@ def check_no_ca_name(subject: Iterable[tuple[ObjectIdentifier, str]], issuer: Is
         The subject is the name of this CA, of one above it, or of a peer.
     """
     # RFC 5280 §4.1.2.6: a name belongs to one subject, and §7.1: letter case and blanks make no other name.
-    asked = _folded(subject)
-    for certificate in (issuer.certificate, *issuer.chain, *issuer.peers):
-        if asked and asked == _folded((attribute.oid, str(attribute.value)) for attribute in certificate.subject):
-            name = certificate.subject.rfc4514_string()
-            raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)
+    taken = issuer.ca_names.get(_folded(subject))
+    if taken is not None:
+        name = taken.rfc4514_string()
+        raise Forbidden(f"the subject {name!r} is the name of a CA", rule="subject", value=name)
 
 
 def issuer_id(certificate: x509.Certificate) -> str:

@@ -350,8 +350,7 @@ def _name_constraints(case: _Case) -> Iterator[str]:
     if case.plan.issuer is None:
         return
     names = case.value(x509.SubjectAlternativeName) or ()
-    above = (case.plan.issuer.certificate, *case.plan.issuer.chain)
-    for kind, name, why in violations(names, case.certificate.subject, above):
+    for kind, name, why in violations(names, case.certificate.subject, case.plan.issuer.constrained):
         yield f"the {kind} name {name!r} breaks name constraints: {why} (RFC 5280 §4.2.1.10)"
 
 

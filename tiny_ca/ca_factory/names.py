@@ -117,11 +117,22 @@ class AlternativeNames:
 
     def merged(self, other: AlternativeNames) -> AlternativeNames:
         """These names and the other ones, each once."""
+        if self.covers(other):
+            return self
         return AlternativeNames(
             dns=_unique((*self.dns, *other.dns)),
             ip=_unique((*self.ip, *other.ip)),
             uri=_unique((*self.uri, *other.uri)),
             email=_unique((*self.email, *other.email)),
+        )
+
+    def covers(self, other: AlternativeNames) -> bool:
+        """Whether all the other ones are among these."""
+        return (
+            all(name in self.dns for name in other.dns)
+            and all(name in self.ip for name in other.ip)
+            and all(name in self.uri for name in other.uri)
+            and all(name in self.email for name in other.email)
         )
 
     def general_names(self) -> list[x509.GeneralName]:
@@ -237,10 +248,11 @@ def email_address(value: str, *, field: str) -> str:
 
 def host_name(value: str) -> str | IPAddress | None:
     """Read a common name as a host: the DNS name or address in normal form, None where it is neither."""
-    try:
-        return ip_address(value, field="common_name")
-    except Invalid:
-        pass
+    if ":" in value or value[-1:].isdigit():  # no other text is an address
+        try:
+            return ip_address(value, field="common_name")
+        except Invalid:
+            pass
     try:
         return dns_name(value, field="common_name")
     except Invalid:

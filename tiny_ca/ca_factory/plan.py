@@ -386,7 +386,9 @@ def _check_name_constraints(case: _Case) -> None:
         raise Forbidden(message, rule="name_constraints", value=None)
     if case.issuer is None:
         return
-    above = (case.issuer.certificate, *case.issuer.chain)
+    above = case.issuer.constrained
+    if not above:
+        return
     for kind, name, why in violations(case.constrained_names.general_names(), case.subject_name, above):
         message = f"the {kind} name {name!r} would never be believed: {why}"
         raise Forbidden(message, rule="name_constraints", value=name)

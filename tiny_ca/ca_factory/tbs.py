@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -14,6 +15,8 @@ from tiny_ca.ca_factory.signer import Signer
 
 __all__ = ["encode_extensions", "encode_fields", "encode_tbs", "signed", "tbs_fields"]
 
+# What each certificate has of its own; the rest is the same for all of a profile and an issuer.
+_OF_ONE: Final = (x509.SubjectAlternativeName, x509.SubjectKeyIdentifier)
 _VERSION_3: Final = der.context(0, der.integer(2))
 
 
@@ -58,14 +61,22 @@ def encode_extensions(extensions: tuple[x509.Extension[x509.ExtensionType], ...]
     """DER of ``Extensions`` (RFC 5280 §4.1.2.9); a FALSE ``critical`` is left out, as DER wants a DEFAULT to be."""
     return der.sequence(
         *(
-            der.sequence(
-                der.object_identifier(extension.oid.dotted_string),
-                der.TRUE if extension.critical else b"",
-                der.octet_string(extension.value.public_bytes()),
-            )
+            _encoded(extension) if isinstance(extension.value, _OF_ONE) else _encoded_once(extension)
             for extension in extensions
         )
     )
+
+
+def _encoded(extension: x509.Extension[x509.ExtensionType]) -> bytes:
+    return der.sequence(
+        der.object_identifier(extension.oid.dotted_string),
+        der.TRUE if extension.critical else b"",
+        der.octet_string(extension.value.public_bytes()),
+    )
+
+
+# By what it says, not by which object says it.
+_encoded_once: Final = lru_cache(maxsize=1024)(_encoded)
 
 
 def signed(tbs: bytes, signer: Signer, signature: bytes) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import insert, select
 
+from tiny_ca.db.entries import AuditEntry
 from tiny_ca.db.models import AuditRecord
 
 if TYPE_CHECKING:
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from tiny_ca.db.entries import AuditEntry, AuditFilter
+    from tiny_ca.db.entries import AuditFilter
 
 __all__ = ["actor_of", "insert_audit", "page_audit"]
+
+_COLUMNS: Final = tuple(field.name for field in fields(AuditEntry))
 
 
 def insert_audit(session: Session, entries: Sequence[AuditEntry]) -> None:
     """Write the rows in one statement."""
     if entries:
-        session.connection().execute(insert(AuditRecord), [asdict(entry) for entry in entries])
+        rows = [{name: getattr(entry, name) for name in _COLUMNS} for entry in entries]
+        session.connection().execute(insert(AuditRecord), rows)
 
 
 def actor_of(session: Session, action: str, serial_number: str, *, at: datetime) -> str | None:

@@ -24,6 +24,7 @@ __all__ = [
     "change_issuer",
     "insert_issuers",
     "issuer_by_id",
+    "issuer_state",
     "issuer_states",
     "list_issuers",
     "locked_issuer",
@@ -61,6 +62,18 @@ def insert_issuers(session: Session, entries: Sequence[IssuerEntry], *, audit: S
 def issuer_by_id(session: Session, issuer_id: str) -> IssuerRecord | None:
     """Return the issuer, enabled or not."""
     return session.get(IssuerRecord, issuer_id)
+
+
+def issuer_state(session: Session, issuer_id: str) -> tuple[bool, bool] | None:
+    """Return whether the issuer is enabled, and whether its key is here; None for an unknown one."""
+    row = (
+        session.connection()
+        .execute(
+            select(IssuerRecord.enabled, IssuerRecord.private_key_pem.is_not(None)).where(IssuerRecord.id == issuer_id)
+        )
+        .one_or_none()
+    )
+    return None if row is None else (row[0], row[1])
 
 
 def list_issuers(session: Session) -> list[IssuerRecord]:
