@@ -195,6 +195,9 @@ class JobRunner:
             if not self._blind:
                 _log.warning("jobs.look_failed", error=str(error))
             self._blind = True
+        except asyncio.CancelledError:
+            if not self._stopping:  # else there is nothing more to look for
+                raise
         else:
             self._blind = False
 

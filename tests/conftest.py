@@ -28,6 +28,10 @@ unknown_extensions = "refuse"
 extends = "server"
 unique_common_name = true
 
+[profiles.slow]
+extends = "server"
+min_lifetime = "1h"
+
 [profiles.endless]
 extends = "client"
 max_lifetime = "9000d"

@@ -14,7 +14,7 @@ from app.api.certificates import made, made_with_key, recorded
 from app.api.documentation import PROBLEMS, REVOKE_BODY, body_of
 from app.api.key_files import NO_KEY, PKCS12, PKCS12_FORM, RAW_FORMS_WITH_KEY, form_with_key
 from app.api.negotiation import choose
-from app.api.parameters import NO_QUERY, SerialNumber, read_serial
+from app.api.parameters import JSON_ALONE, NO_BODY, NO_QUERY, SerialNumber, read_serial
 from app.api.requests import PKCS12Request, RenewRequest, RevokeRequest, RotateRequest
 from app.api.schemas import CertificateAnswer
 from app.api.views import FORMS, JSON, RAW_FORMS
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/api/v1/certificates/{serial_number:serial}", tags=["
     response_model=CertificateAnswer,
     summary="Revoke; the CRL that says so is published before the answer",
     openapi_extra=REVOKE_BODY,
-    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.revoke"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.revoke"), *NO_QUERY, *JSON_ALONE],
 )
 async def revoke(request: Request, serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """Again with the same reason changes nothing and answers 200. ``keyCompromise`` blocks the key for good."""
@@ -51,7 +51,7 @@ async def revoke(request: Request, serial_number: SerialNumber, service: Running
     "/unhold",
     response_model=CertificateAnswer,
     summary="Lift a certificateHold",
-    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.unhold"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_REVOKE, "certificate.unhold"), *NO_QUERY, *NO_BODY, *JSON_ALONE],
 )
 async def unhold(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The certificate is valid again, and on no CRL, before the answer comes."""
@@ -117,7 +117,7 @@ async def pkcs12(request: Request, serial_number: SerialNumber, service: Running
     """
     choose(request.headers.get("accept"), (PKCS12,))
     asked = await json_body(request, PKCS12Request)
-    record = await service.records.get(caller, read_serial(serial_number))
+    record = await service.records.for_export(caller, read_serial(serial_number))
     key = await asyncio.to_thread(_private_key, asked.private_key.get_secret_value())
     content = await asyncio.to_thread(
         export_pkcs12,

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import field_of_json, is_raw_csr, json_body, parse_json
 from app.api.certificates import IssueQuery
 from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
-from app.api.parameters import NO_QUERY, NO_REPEATS
+from app.api.parameters import JSON_ALONE, NO_QUERY, NO_REPEATS
 from app.api.requests import MAX_REQUESTS, BatchRequest, IssueFromConfig, IssueFromCSR
 from app.api.schemas import BatchAnswer, SimulationAnswer
 from app.api.views import certificate_body
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/api/v1", tags=["certificates"], responses=PROBLEMS)
     response_model=BatchAnswer,
     summary="Up to 1,000 requests in one; a refusal of one refuses no other",
     openapi_extra=body_of(BatchRequest, {"requests": [{"common_name": "app.example.org", "lifetime": "24h"}]}),
-    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.issue"), *NO_QUERY, *JSON_ALONE],
 )
 async def batch(request: Request, service: Running, caller: Creating) -> Response:
     """Each as if it were sent alone; the results are in the order of the requests.
@@ -53,6 +53,7 @@ async def batch(request: Request, service: Running, caller: Creating) -> Respons
     if len(asked.requests) > MAX_REQUESTS:
         message = f"a batch has at most {MAX_REQUESTS} requests, not {len(asked.requests)}; send several"
         raise TooLarge(message, limit=MAX_REQUESTS, field="requests", value=len(asked.requests))
+    await service.lifecycle.check_claim(caller, "certificate.issue")
     results = await asyncio.gather(
         *(_one(service, _part(caller, index), to_json(body)) for index, body in enumerate(asked.requests))
     )
@@ -64,7 +65,7 @@ async def batch(request: Request, service: Running, caller: Creating) -> Respons
     response_model=SimulationAnswer,
     summary="What each rule would say; nothing is signed",
     openapi_extra=SIMULATE_BODY,
-    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.simulate"), *NO_REPEATS],
+    dependencies=[needs(Permission.CERTIFICATES_ISSUE, "certificate.simulate"), *NO_REPEATS, *JSON_ALONE],
 )
 async def simulate(
     request: Request, service: Running, caller: Called, query: Annotated[IssueQuery, Query()]
@@ -75,7 +76,7 @@ async def simulate(
     asked, profile, issuer, said = await service.lifecycle.simulate(caller, read, wish, default_profile=default_profile)
     allowed = all(verdict.passed for verdict in said)
     certificate = None
-    if allowed:
+    if allowed and issuer is not None:
         start, end = planned_window(
             asked, profile=profile, limits=caller.principal.limits, issuer=issuer, now=service.records.now()
         )
@@ -122,7 +123,8 @@ def _part(caller: Caller, index: int) -> Caller:
     """Each request of a batch has a key of its own: a blank is in none that a caller gives."""
     if caller.claim is None:
         return caller
-    return replace(caller, claim=replace(caller.claim, key=f"{caller.claim.key} {index}"))
+    key = caller.claim.key
+    return replace(caller, claim=replace(caller.claim, key=f"{key} {index}", part_of=key))
 
 
 def _reading(body: bytes, query: IssueQuery) -> tuple[Callable[[], CertificateRequest], Wish, str]:

@@ -16,7 +16,7 @@ from app.api.issue_route import direct_route
 from app.api.key_files import NO_KEY, RAW_FORMS_WITH_KEY, form_with_key, pkcs12_response
 from app.api.negotiation import choose
 from app.api.pages import PageQuery, cut, read_row_id
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, SerialNumber, read_serial
+from app.api.parameters import JSON_ALONE, NO_QUERY, NO_REPEATS, PLAIN, SerialNumber, read_serial
 from app.api.requests import IssueFromConfig, IssueFromCSR
 from app.api.schemas import CertificateAnswer, CertificatePage, Digits, Instant, StatusAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS, certificate_response, certificate_view, status_of
@@ -136,7 +136,7 @@ async def issue(
     "",
     response_model=CertificatePage,
     summary="List certificates, newest first",
-    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.list"), *NO_REPEATS],
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.list"), *NO_REPEATS, *JSON_ALONE],
 )
 async def list_certificates(service: Running, caller: Called, query: Annotated[_ListQuery, Query()]) -> Response:
     """One page of what matches; ``next_cursor`` asks for the next, and costs the same however deep."""
@@ -166,7 +166,7 @@ async def get(request: Request, serial_number: SerialNumber, service: Running, c
     "/{serial_number:serial}/status",
     response_model=StatusAnswer,
     summary="Valid, revoked, expired or unknown",
-    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_READ, "certificate.read"), *NO_QUERY, *JSON_ALONE],
 )
 async def status(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The state by the clock; 200 also for a serial number that nobody knows."""
@@ -193,7 +193,7 @@ async def chain(serial_number: SerialNumber, service: Running, caller: Called) -
     "/{serial_number:serial}",
     response_model=CertificateAnswer,
     summary="Delete the record of an expired certificate",
-    dependencies=[needs(Permission.CERTIFICATES_DELETE, "certificate.delete"), *NO_QUERY],
+    dependencies=[needs(Permission.CERTIFICATES_DELETE, "certificate.delete"), *NO_QUERY, *JSON_ALONE],
 )
 async def delete(serial_number: SerialNumber, service: Running, caller: Called) -> Response:
     """The record as it was. 409 for one that has not expired: it would fall off the CRL."""

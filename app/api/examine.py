@@ -13,7 +13,7 @@ from app.api.body import parse_json
 from app.api.certificates import IssueQuery, made
 from app.api.documentation import PROBLEMS, raw_or
 from app.api.negotiation import choose
-from app.api.parameters import NO_QUERY, NO_REPEATS
+from app.api.parameters import JSON_ALONE, NO_QUERY, NO_REPEATS
 from app.api.requests import CosignRequest, CRLQuestion, Question
 from app.api.schemas import CertificateAnswer, CRLVerdict, InspectionAnswer, VerificationAnswer
 from app.api.views import CHAIN, DER, FORMS, JSON, RAW_FORMS
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/v1", tags=["examine"], responses=PROBLEMS)
     response_model=InspectionAnswer,
     summary="What a certificate says",
     openapi_extra=raw_or(Question, "certificate"),
-    dependencies=NO_QUERY,
+    dependencies=[*NO_QUERY, *JSON_ALONE],
 )
 async def inspect(request: Request, _caller: Called) -> Response:
     """Nothing is verified; any valid token may ask."""
@@ -52,7 +52,7 @@ async def inspect(request: Request, _caller: Called) -> Response:
     response_model=VerificationAnswer,
     summary="Whether this CA vouches for a certificate",
     openapi_extra=raw_or(Question, "certificate"),
-    dependencies=NO_QUERY,
+    dependencies=[*NO_QUERY, *JSON_ALONE],
 )
 async def verify(request: Request, service: Running, _caller: Called) -> Response:
     """Chain, time, signature and revocation; any valid token may ask."""
@@ -65,7 +65,7 @@ async def verify(request: Request, service: Running, _caller: Called) -> Respons
     response_model=CRLVerdict,
     summary="Whether a CRL is a current one of this CA",
     openapi_extra=raw_or(CRLQuestion, "crl"),
-    dependencies=NO_QUERY,
+    dependencies=[*NO_QUERY, *JSON_ALONE],
 )
 async def verify_crl(request: Request, service: Running, _caller: Called) -> Response:
     """Signature and time; any valid token may ask."""
@@ -113,9 +113,12 @@ def _read(data: bytes) -> x509.Certificate:
     try:
         if data[:1] == b"\x30":
             return x509.load_der_x509_certificate(data)
-        return x509.load_pem_x509_certificate(data)
+        first, *others = x509.load_pem_x509_certificates(data)
     except UNREADABLE as error:
         raise Malformed(f"this is no certificate in PEM or DER: {error}") from error
+    if others:
+        raise Malformed(f"there are {len(others) + 1} certificates; send the one that is meant")
+    return first
 
 
 def _crl(data: bytes) -> x509.CertificateRevocationList:

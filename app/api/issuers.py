@@ -24,7 +24,7 @@ from app.api.issuer_schemas import (
     RevokeIssuer,
 )
 from app.api.pages import PageQuery, moment_key, page_of
-from app.api.parameters import NO_QUERY, NO_REPEATS
+from app.api.parameters import JSON_ALONE, NO_BODY, NO_QUERY, NO_REPEATS
 from app.api.views import public_key_view
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, needs
@@ -73,7 +73,7 @@ _POST_BODY: Final[dict[str, Any]] = {
     "",
     response_model=IssuerList,
     summary="The issuers",
-    dependencies=[needs(Permission.ISSUERS_READ, "issuer.list"), *NO_REPEATS],
+    dependencies=[needs(Permission.ISSUERS_READ, "issuer.list"), *NO_REPEATS, *JSON_ALONE],
 )
 async def list_issuers(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
     """Oldest first; those outside the caller's limits are not among them."""
@@ -88,7 +88,7 @@ async def list_issuers(service: Running, caller: Called, query: Annotated[PageQu
     response_model=IssuerView,
     summary="Make an intermediate, or import a CA made elsewhere",
     openapi_extra=_POST_BODY,
-    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.create"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.create"), *NO_QUERY, *JSON_ALONE],
 )
 async def create(request: Request, service: Running, caller: Creating) -> Response:
     """Its first CRL can be fetched before the answer comes. With ``certificate`` or ``pkcs12`` it is an import."""
@@ -117,7 +117,7 @@ async def create(request: Request, service: Running, caller: Creating) -> Respon
     "/{issuer_id}",
     response_model=IssuerView,
     summary="One issuer",
-    dependencies=[needs(Permission.ISSUERS_READ, "issuer.read"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_READ, "issuer.read"), *NO_QUERY, *JSON_ALONE],
 )
 async def get(issuer_id: IssuerId, service: Running, caller: Called) -> Response:
     """Its certificate and chain, its newest CRL, and whether it can sign."""
@@ -129,7 +129,7 @@ async def get(issuer_id: IssuerId, service: Running, caller: Called) -> Response
     response_model=IssuerView,
     summary="Enable, disable, make the default",
     openapi_extra=body_of(PatchIssuer, {"enabled": True}),
-    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.change"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.change"), *NO_QUERY, *JSON_ALONE],
 )
 async def change(request: Request, issuer_id: IssuerId, service: Running, caller: Called) -> Response:
     """A disabled issuer issues nothing; its CRLs go on."""
@@ -144,7 +144,7 @@ async def change(request: Request, issuer_id: IssuerId, service: Running, caller
     "/{issuer_id}/crl",
     response_model=CRLAnswer,
     summary="Make a new CRL now",
-    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.crl"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.crl"), *NO_QUERY, *NO_BODY, *JSON_ALONE],
 )
 async def make_crl(issuer_id: IssuerId, service: Running, caller: Called) -> Response:
     """It can be fetched before the answer comes."""
@@ -157,7 +157,7 @@ async def make_crl(issuer_id: IssuerId, service: Running, caller: Called) -> Res
     response_model=IssuerView,
     summary="Revoke an intermediate; its parent's CRL says so before the answer comes",
     openapi_extra=body_of(RevokeIssuer, {"reason": "cACompromise"}, required=False),
-    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.revoke"), *NO_QUERY],
+    dependencies=[needs(Permission.ISSUERS_MANAGE, "issuer.revoke"), *NO_QUERY, *JSON_ALONE],
 )
 async def revoke(request: Request, issuer_id: IssuerId, service: Running, caller: Called) -> Response:
     """Nothing that it signed is believed any more, and it signs nothing but its CRLs. Roots cannot be revoked: 409."""

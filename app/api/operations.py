@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.documentation import PROBLEMS
 from app.api.pages import PageQuery, cut, page_of, read_row_id
-from app.api.parameters import NO_QUERY, NO_REPEATS, PLAIN, read_serial
+from app.api.parameters import JSON_ALONE, NO_BODY, NO_QUERY, NO_REPEATS, PLAIN, read_serial
 from app.api.schemas import AuditPage, Instant, JobAnswer, JobList, ProfileList
 from app.api.views import profile_view
 from app.auth.principal import Permission
@@ -40,7 +40,7 @@ class _AuditQuery(PageQuery):
     "/profiles",
     response_model=ProfileList,
     summary="What each profile allows",
-    dependencies=[needs(Permission.PROFILES_READ, "profile.list"), *NO_REPEATS],
+    dependencies=[needs(Permission.PROFILES_READ, "profile.list"), *NO_REPEATS, *JSON_ALONE],
 )
 async def profiles(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
     """By name, as the profiles file writes it; those that the caller may not use are not among them."""
@@ -54,7 +54,7 @@ async def profiles(service: Running, caller: Called, query: Annotated[PageQuery,
     "/audit",
     response_model=AuditPage,
     summary="Who did what, newest first",
-    dependencies=[needs(Permission.AUDIT_READ, "audit.read"), *NO_REPEATS],
+    dependencies=[needs(Permission.AUDIT_READ, "audit.read"), *NO_REPEATS, *JSON_ALONE],
 )
 async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, Query()]) -> Response:
     """One row an act and one a refusal."""
@@ -72,7 +72,7 @@ async def audit(service: Running, caller: Called, query: Annotated[_AuditQuery, 
     "/jobs",
     response_model=JobList,
     summary="The jobs and how they ran",
-    dependencies=[needs(Permission.JOBS_READ, "job.list"), *NO_REPEATS],
+    dependencies=[needs(Permission.JOBS_READ, "job.list"), *NO_REPEATS, *JSON_ALONE],
 )
 async def jobs(service: Running, query: Annotated[PageQuery, Query()]) -> Response:
     """By name; every replica answers the same."""
@@ -84,7 +84,7 @@ async def jobs(service: Running, query: Annotated[PageQuery, Query()]) -> Respon
     "/jobs/{name}/run",
     response_model=JobAnswer,
     summary="Run a job now",
-    dependencies=[needs(Permission.JOBS_RUN, "job.run"), *NO_QUERY],
+    dependencies=[needs(Permission.JOBS_RUN, "job.run"), *NO_QUERY, *NO_BODY, *JSON_ALONE],
 )
 async def run(name: str, service: Running, caller: Called) -> Response:
     """Answers once it has run, well or not; 409 while it runs already, on whichever replica."""

@@ -8,9 +8,10 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Request
 from starlette.convertors import StringConvertor, register_url_convertor
 
+from app.api.negotiation import choose
 from tiny_ca.exc import Invalid
 
-__all__ = ["NO_QUERY", "NO_REPEATS", "PLAIN", "SerialNumber", "read_serial"]
+__all__ = ["JSON_ALONE", "NO_BODY", "NO_QUERY", "NO_REPEATS", "PLAIN", "SerialNumber", "read_serial"]
 
 PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"  # a database may hold no NUL, and no name has control characters
 _SERIAL: Final = re.compile(r"0*[0-9a-f]{1,40}")  # RFC 5280 §4.1.2.2: at most 20 octets
@@ -31,9 +32,22 @@ async def _no_repeats(request: Request) -> None:
         raise Invalid(f"the query parameter {repeated[:80]!r} comes twice; send it once", field=repeated[:80])
 
 
+async def _no_body(request: Request) -> None:
+    """Refuse a body where none is read: what it says would be ignored. ``{}`` says nothing."""
+    if (await request.body()).strip() not in {b"", b"{}"}:
+        raise Invalid("this request takes no body", field="body")
+
+
+async def _json_answer(request: Request) -> None:
+    """Refuse an ``Accept`` that has no place for JSON, where the answer is nothing else."""
+    choose(request.headers.get("accept"), ("application/json",))
+
+
 # Coroutines, for FastAPI gives every plain function a thread hop.
 NO_QUERY: Final = [Depends(_no_query)]
 NO_REPEATS: Final = [Depends(_no_repeats)]
+NO_BODY: Final = [Depends(_no_body)]
+JSON_ALONE: Final = [Depends(_json_answer)]
 
 
 class _SerialNumberInPath(StringConvertor):

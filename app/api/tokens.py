@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import json_body
 from app.api.documentation import PROBLEMS, body_of
 from app.api.pages import PageQuery, moment_key, next_cursor, read_moment_key
-from app.api.parameters import NO_QUERY, NO_REPEATS
+from app.api.parameters import JSON_ALONE, NO_QUERY, NO_REPEATS
 from app.api.requests import TokenRequest
 from app.api.schemas import NewTokenAnswer, TokenList, TokenView
 from app.auth.grants import Grant
@@ -40,7 +40,7 @@ _EXAMPLE = {
     "",
     response_model=TokenList,
     summary="The tokens you could have made",
-    dependencies=[needs(Permission.TOKENS_MANAGE, "token.list"), *NO_REPEATS],
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.list"), *NO_REPEATS, *JSON_ALONE],
 )
 async def list_tokens(service: Running, caller: Called, query: Annotated[PageQuery, Query()]) -> Response:
     """Newest first; never the tokens themselves. A page is short where some of it are not yours to see."""
@@ -55,7 +55,7 @@ async def list_tokens(service: Running, caller: Called, query: Annotated[PageQue
     response_model=NewTokenAnswer,
     summary="Make a token; it is shown here and never again",
     openapi_extra=body_of(TokenRequest, _EXAMPLE),
-    dependencies=[needs(Permission.TOKENS_MANAGE, "token.create"), *NO_QUERY],
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.create"), *NO_QUERY, *JSON_ALONE],
 )
 async def create(request: Request, service: Running, caller: Creating) -> Response:
     """No token grants more than its maker has, nor outlives them."""
@@ -65,11 +65,22 @@ async def create(request: Request, service: Running, caller: Creating) -> Respon
     return JSONResponse(_view(new.entry) | {"token": new.token}, 201, headers)
 
 
+@router.get(
+    "/{token_id}",
+    response_model=TokenView,
+    summary="One token that you could have made",
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.read"), *NO_QUERY, *JSON_ALONE],
+)
+async def get(token_id: str, service: Running, caller: Called) -> Response:
+    """Never the token itself."""
+    return JSONResponse(_view(await service.tokens.get(caller, token_id)))
+
+
 @router.delete(
     "/{token_id}",
     response_model=TokenView,
     summary="Delete a token",
-    dependencies=[needs(Permission.TOKENS_MANAGE, "token.delete"), *NO_QUERY],
+    dependencies=[needs(Permission.TOKENS_MANAGE, "token.delete"), *NO_QUERY, *JSON_ALONE],
 )
 async def delete(token_id: str, service: Running, caller: Called) -> Response:
     """It opens nothing any more; what it issued stays. The answer is what it was, without the token itself."""

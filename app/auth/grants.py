@@ -13,6 +13,7 @@ from tiny_ca.ca_factory.name_patterns import NamePatterns
 from tiny_ca.ca_factory.profiles import NO_LIMITS, Limits
 from tiny_ca.ca_factory.subject_patterns import SubjectPattern
 from tiny_ca.exc import Forbidden
+from tiny_ca.utils.duration import format_duration
 from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Grant", "parse_subject"]
@@ -95,7 +96,7 @@ class Grant:
         yield from theirs.effective_names.beyond(mine.effective_names)
         yield from _not_in("subject", mine.effective_subject, theirs.effective_subject, SubjectPattern.covers)
         if theirs.max_lifetime is not None and (mine.max_lifetime is None or mine.max_lifetime > theirs.max_lifetime):
-            yield "max_lifetime", None if mine.max_lifetime is None else str(mine.max_lifetime)
+            yield "max_lifetime", None if mine.max_lifetime is None else format_duration(mine.max_lifetime)
         if holder.own_only and not self.own_only:
             yield "own_only", "false"
         if holder.expires_at is not None and (expires_at is None or expires_at > holder.expires_at):

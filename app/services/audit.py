@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime
 
 from app.auth.caller import Caller
@@ -28,8 +29,12 @@ class AuditTrail:
     async def page(
         self, caller: Caller, wanted: AuditFilter, *, limit: int, before_id: int | None
     ) -> list[AuditRecord]:
-        """Up to ``limit`` rows that match, newest first, older than ``before_id``."""
+        """Up to ``limit`` rows that match, newest first, older than ``before_id``; of ``own_only``, their own acts."""
         await self.require(caller, Permission.AUDIT_READ, "audit.read")
+        if caller.principal.own_only:
+            if wanted.actor not in {None, caller.principal.id}:
+                return []
+            wanted = replace(wanted, actor=caller.principal.id)
         return await self._db.read(page_audit, wanted, limit=limit, before_id=before_id)
 
     async def require(self, caller: Caller, permission: Permission, action: str) -> None:

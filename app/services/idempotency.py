@@ -15,7 +15,11 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.queries.idempotency import claimed
 from tiny_ca.exc import Conflict
 
-__all__ = ["Idempotency", "certificate_outcome", "request_sha256"]
+__all__ = ["ANOTHER_REQUEST", "BATCH_OUTCOME", "Idempotency", "certificate_outcome", "request_sha256"]
+
+ANOTHER_REQUEST: Final = "this Idempotency-Key was given to another request; each request has a key of its own"
+# Of a batch each part has its own; that there was one keeps its key from other requests.
+BATCH_OUTCOME: Final = {"kind": "batch", "id": "", "secret": False}
 
 # Of the names of fields; in JSON a letter of one may be written as an escape (RFC 8259 §7).
 _SECRET: Final = re.compile(r"password$")
@@ -75,7 +79,7 @@ class Idempotency:
         if found is None:
             return None
         if found.request_sha256 != caller.claim.request_sha256:
-            raise Conflict("this Idempotency-Key was given to another request; each request has a key of its own")
+            raise Conflict(ANOTHER_REQUEST)
         if found.outcome["secret"]:
             raise Conflict(_no_second_time(found.outcome))
         return found.outcome

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.caller import Caller
 from app.metrics import Metrics
-from app.services.idempotency import certificate_outcome
+from app.services.idempotency import ANOTHER_REQUEST, BATCH_OUTCOME, certificate_outcome
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PublicKey, public_key_der
 from tiny_ca.ca_factory.names import host_name
@@ -30,16 +30,16 @@ from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import AuditEntry, CertificateEntry
+from tiny_ca.db.entries import AuditEntry, CertificateEntry, IdempotencyClaim
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.certificates import insert_certificates
-from tiny_ca.db.queries.idempotency import claim_keys
+from tiny_ca.db.queries.idempotency import claim_keys, claimed
 from tiny_ca.db.queries.issuers import issuer_state
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
-__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated", "key_sha256"]
+__all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated", "claimed_name", "key_sha256"]
 
 _CLOSE_SECONDS: Final = 1.0
 
@@ -253,7 +253,7 @@ def _make(order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> 
         issuer_id=order.issuer.id,
         profile=order.profile.name,
         requester=order.requester or order.caller.principal.id,
-        unique_name=_claim(made) if order.profile.unique_common_name else None,
+        unique_name=claimed_name(made.common_name) if order.profile.unique_common_name else None,
     )
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
 
@@ -274,9 +274,8 @@ def _check_listed(made: Plan, blocked_keys: frozenset[str]) -> None:
         )
 
 
-def _claim(made: Plan) -> str | None:
-    """The common name in the one form that every spelling of it shares."""
-    name = made.common_name
+def claimed_name(name: str | None) -> str | None:
+    """A common name in the one form that every spelling of it shares."""
     return None if name is None else str(host_name(name) or name.casefold())
 
 
@@ -331,6 +330,7 @@ def _claim_keys(session: Session, outcomes: Sequence[_Outcome], now: datetime) -
     ]
     if not claims:
         return list(outcomes)
+    _claim_wholes(session, {claim.whole for claim, _ in claims if claim.part_of is not None}, now)
     free = iter(claim_keys(session, claims, now=now))
 
     def is_taken(issued: Issued) -> bool:
@@ -340,6 +340,21 @@ def _claim_keys(session: Session, outcomes: Sequence[_Outcome], now: datetime) -
         _Repeated(outcome.order) if isinstance(outcome, Issued) and is_taken(outcome) else outcome
         for outcome in outcomes
     ]
+
+
+def _claim_wholes(session: Session, wholes: set[IdempotencyClaim], now: datetime) -> None:
+    """With the first part that is made, the key is the batch's.
+
+    Raises
+    ------
+    Conflict
+        Another request got it meanwhile.
+    """
+    asked = sorted(wholes, key=lambda claim: (claim.actor, claim.key))
+    for whole, free in zip(asked, claim_keys(session, [(one, BATCH_OUTCOME) for one in asked], now=now), strict=True):
+        found = None if free else claimed(session, whole, now=now)
+        if found is not None and found.request_sha256 != whole.request_sha256:
+            raise Conflict(ANOTHER_REQUEST)
 
 
 def _check_keys(session: Session, issued: Sequence[Issued]) -> None:

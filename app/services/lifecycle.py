@@ -6,7 +6,7 @@ Authorize, then sign through the pipeline, then answer from what is durable. Wha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial, wraps
@@ -20,7 +20,7 @@ from app.auth.caller import Caller
 from app.auth.principal import Permission
 from app.services.crls import CRLPublisher
 from app.services.idempotency import Idempotency
-from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated, key_sha256
+from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated, claimed_name, key_sha256
 from app.services.issuers import IssuerStore
 from app.services.keymaker import KeyMaker
 from app.services.records import check_actor, find, load, refusals
@@ -38,6 +38,7 @@ from tiny_ca.db.entries import AuditEntry, CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.blocked_keys import blocked_among
+from tiny_ca.db.queries.certificates import holder_of
 from tiny_ca.db.queries.revocations import locked_certificate, revoke
 from tiny_ca.exc import CertNotFound, Conflict, Forbidden, Invalid, NotFound, TinyCAError
 from tiny_ca.models.key_spec import KeySpec
@@ -69,16 +70,20 @@ class Made:
     private_key: PrivateKey | None = None
 
 
-def _repeatable(
-    act: Callable[Concatenate[LifecycleService, Caller, _P], Awaitable[Made]],
-) -> Callable[Concatenate[LifecycleService, Caller, _P], Coroutine[Any, Any, Made]]:
+_Act = Callable[Concatenate["LifecycleService", Caller, _P], Coroutine[Any, Any, Made]]
+
+
+def _repeatable(action: str) -> Callable[[_Act[_P]], _Act[_P]]:
     """An act that a second request with its idempotency key does not do again."""
 
-    @wraps(act)
-    async def once(self: LifecycleService, caller: Caller, /, *args: _P.args, **kwargs: _P.kwargs) -> Made:
-        return await self._earlier(caller) or await act(self, caller, *args, **kwargs)
+    def decorated(act: _Act[_P]) -> _Act[_P]:
+        @wraps(act)
+        async def once(self: LifecycleService, caller: Caller, /, *args: _P.args, **kwargs: _P.kwargs) -> Made:
+            return await self._earlier(caller, action) or await act(self, caller, *args, **kwargs)
 
-    return once
+        return once
+
+    return decorated
 
 
 class LifecycleService:
@@ -111,7 +116,7 @@ class LifecycleService:
         self._keys.give_up()
         self._pipeline.give_up()
 
-    @_repeatable
+    @_repeatable("certificate.issue")
     async def issue_from_csr(self, caller: Caller, csr: bytes, wish: Wish) -> Made:
         """Sign a CSR (PEM or DER).
 
@@ -122,7 +127,7 @@ class LifecycleService:
         """
         return await self._submit(await self._wished(caller, wish, lambda: _request_of(csr, wish)))
 
-    @_repeatable
+    @_repeatable("certificate.issue")
     async def issue_from_config(
         self,
         caller: Caller,
@@ -144,6 +149,7 @@ class LifecycleService:
         order = await self._wished(caller, wish, lambda: request, default_profile=default_profile)
         return await self._with_new_key(order, request, for_pkcs12=for_pkcs12)
 
+    @_repeatable("certificate.renew")
     async def renew(self, caller: Caller, serial_number: int, lifetime: timedelta | None) -> Made:
         """Issue again for the same key, names and profile; the old certificate stays valid.
 
@@ -154,7 +160,7 @@ class LifecycleService:
         """
         return await self._succeed(caller, serial_number, "certificate.renew", lifetime=lifetime)
 
-    @_repeatable
+    @_repeatable("certificate.renew")
     async def renew_itself(self, caller: Caller, csr: bytes | None) -> Made:
         """Issue again for the certificate that the caller proved to hold: for its key, or the one of a CSR.
 
@@ -181,6 +187,7 @@ class LifecycleService:
             order if csr is None else replace(order, read=lambda: _same_but_for_key(request, csr))
         )
 
+    @_repeatable("certificate.rotate")
     async def rotate(
         self,
         caller: Caller,
@@ -201,7 +208,7 @@ class LifecycleService:
         """
         return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key, for_pkcs12=for_pkcs12)
 
-    @_repeatable
+    @_repeatable("certificate.cosign")
     async def cosign(self, caller: Caller, certificate: x509.Certificate, wish: Wish) -> Made:
         """Issue what another CA's certificate holds, as far as the profile allows it. Its key is not proved.
 
@@ -216,8 +223,8 @@ class LifecycleService:
 
     async def simulate(
         self, caller: Caller, read: Callable[[], CertificateRequest], wish: Wish, *, default_profile: str
-    ) -> tuple[CertificateRequest, Profile, Issuer, tuple[Verdict, ...]]:
-        """What each rule would say; nothing is signed, recorded or audited.
+    ) -> tuple[CertificateRequest, Profile, Issuer | None, tuple[Verdict, ...]]:
+        """What each rule would say, and state; nothing is signed, recorded or audited. Issuer None: it signs nothing.
 
         Raises
         ------
@@ -225,10 +232,24 @@ class LifecycleService:
             The request cannot be judged: it is none, or names a profile or issuer that does not exist.
         """
         caller.principal.require(Permission.CERTIFICATES_ISSUE)
-        profile, issuer = _profile(self.profiles, wish.profile or default_profile), self._issuer(wish.issuer_id)
+        profile, state = _profile(self.profiles, wish.profile or default_profile), Verdict(rule="issuer", passed=True)
+        issuer: Issuer | None = None
+        try:
+            issuer = self._issuer(wish.issuer_id)
+        except Conflict as error:
+            state = Verdict(rule="issuer", passed=False, detail=error.message)
         request = read()
         said = verdicts(request, profile=profile, limits=caller.principal.limits, issuer=issuer, now=self._clock())
-        return request, profile, issuer, (*said, *await self._key_verdict(request))
+        by_state = (state, *await self._name_verdict(request, profile), *await self._key_verdict(request))
+        return request, profile, issuer, (*said, *by_state)
+
+    async def _name_verdict(self, request: CertificateRequest, profile: Profile) -> tuple[Verdict, ...]:
+        name = claimed_name(request.common_name) if profile.unique_common_name else None
+        if name is None:
+            return ()
+        holder = await self._db.read(holder_of, name, now=self._clock())
+        detail = None if holder is None else f"certificate {int(holder):x} is valid and has it; revoke it first"
+        return (Verdict(rule="unique_common_name", passed=holder is None, detail=detail),)
 
     async def _key_verdict(self, request: CertificateRequest) -> tuple[Verdict, ...]:
         """None for a key that would be made here."""
@@ -239,7 +260,6 @@ class LifecycleService:
         detail = f"the key {key} is blocked: make a new key" if blocked else None
         return (Verdict(rule="key_blocked", passed=not blocked, detail=detail),)
 
-    @_repeatable
     async def _succeed(
         self,
         caller: Caller,
@@ -333,13 +353,18 @@ class LifecycleService:
         try:
             issued = await self._pipeline.submit(order)
         except Repeated:
-            earlier = await self._earlier(order.caller)
+            earlier = await self._earlier(order.caller, order.action)
             if earlier is None:  # it has had its day just now
                 raise Conflict("the Idempotency-Key was taken and has just expired; send the request again") from None
             return earlier
         return _made(issued)
 
-    async def _earlier(self, caller: Caller) -> Made | None:
+    async def check_claim(self, caller: Caller, action: str) -> None:
+        """Conflict where the caller's idempotency key was given to another request; audited."""
+        async with refusals(self._db, caller.audit(action, self._clock())):
+            await self._idempotency.earlier(caller)
+
+    async def _earlier(self, caller: Caller, action: str) -> Made | None:
         """What an earlier request with this idempotency key made.
 
         Raises
@@ -347,13 +372,18 @@ class LifecycleService:
         Conflict
             The key was given to another request, or the answer held a private key.
         """
-        outcome = await self._idempotency.earlier(caller)
-        if outcome is None:
+        if caller.claim is None:
             return None
-        try:
-            record = await find(self._db, int(outcome["id"]))
-        except CertNotFound:
-            raise Conflict(f"certificate {int(outcome['id']):x} was issued for this key, and deleted since") from None
+        async with refusals(self._db, caller.audit(action, self._clock())):
+            outcome = await self._idempotency.earlier(caller)
+            if outcome is None:
+                return None
+            try:
+                record = await find(self._db, int(outcome["id"]))
+            except CertNotFound:
+                raise Conflict(
+                    f"certificate {int(outcome['id']):x} was issued for this key, and deleted since"
+                ) from None
         return Made(record, load(record), self._issuers.known(str(record.issuer_id)))
 
     async def _wished(

@@ -54,6 +54,21 @@ class Records:
             _check_own(caller.principal, record)
         return record
 
+    async def for_export(self, caller: Caller, serial_number: int) -> CertificateRecord:
+        """The record of a certificate whose key the caller has: who may issue may have them in one file.
+
+        Raises
+        ------
+        CertNotFound, Forbidden
+            There is none with that serial number; it is outside the caller's limits.
+        """
+        audit = caller.audit("certificate.pkcs12", self._clock(), serial_number=str(serial_number))
+        async with refusals(self._db, audit):
+            caller.principal.require(Permission.CERTIFICATES_ISSUE)
+            record = await find(self._db, serial_number)
+            check_actor(caller.principal, record)
+        return record
+
     async def status(self, caller: Caller, serial_number: int) -> CertificateRecord | None:
         """The record of one certificate, None where it is unknown."""
         try:

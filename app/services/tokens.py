@@ -96,6 +96,18 @@ class Tokens:
         last = (page[-1].created_at, page[-1].id) if len(found) > limit else None
         return TokenPage([record for record in page if _is_within(record, caller)], last)
 
+    async def get(self, caller: Caller, token_id: str) -> TokenRecord:
+        """One token; NotFound where there is none that the caller could have made."""
+        async with refusals(self._db, caller.audit("token.read", self._clock(), detail={"token": token_id[:80]})):
+            caller.principal.require(Permission.TOKENS_MANAGE)
+        return await self._find(caller, token_id)
+
+    async def _find(self, caller: Caller, token_id: str) -> TokenRecord:
+        record = await self._db.read(token_by_id, token_id)
+        if record is None or not _is_within(record, caller):
+            raise NotFound(f"there is no token {token_id[:80]!r}")
+        return record
+
     async def delete(self, caller: Caller, token_id: str) -> TokenRecord:
         """Delete a token, and return what it was: it opens nothing any more, here at once, elsewhere within a second.
 
@@ -109,9 +121,7 @@ class Tokens:
         audit = caller.audit("token.delete", self._clock(), detail={"token": token_id})
         async with refusals(self._db, audit):
             caller.principal.require(Permission.TOKENS_MANAGE)
-            record = await self._db.read(token_by_id, token_id)
-            if record is None or not _is_within(record, caller):
-                raise NotFound(f"there is no token {token_id[:80]!r}")
+            record = await self._find(caller, token_id)
             if token_id == ADMIN_TOKEN_ID:
                 raise Conflict("the admin's token is not deleted; rotate it with 'tiny-ca token rotate-admin'")
             deleted = await self._db.write(delete_token, token_id, audit=audit)

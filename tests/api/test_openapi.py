@@ -30,7 +30,7 @@ PATHS = {
     "/api/v1/crl/verify": {"post"},
     "/api/v1/cosign": {"post"},
     "/api/v1/tokens": {"get", "post"},
-    "/api/v1/tokens/{token_id}": {"delete"},
+    "/api/v1/tokens/{token_id}": {"delete", "get"},
     "/api/v1/issuers": {"get", "post"},
     "/api/v1/issuers/{issuer_id}": {"get", "patch"},
     "/api/v1/issuers/{issuer_id}/crl": {"post"},

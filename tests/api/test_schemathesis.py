@@ -25,7 +25,7 @@ def test_every_answer_is_as_described(tmp_path: Path) -> None:
                 f"--header=Authorization: Bearer {service.token}",
                 "--checks=all",
                 "--max-examples=20",
-                "--workers=2",
+                "--workers=1",
                 "--no-color",
                 "--generation-database=none",
             ],

@@ -339,3 +339,12 @@ def _soon() -> str:
 def _listed(api: httpx.Client, token_id: str) -> dict[str, Any]:
     (found,) = [one for one in api.get(TOKENS).json()["items"] if one["id"] == token_id]
     return dict(found)
+
+
+def test_the_location_of_a_token(api: httpx.Client) -> None:
+    """Where a token was made it is found, without itself; an unknown one is not."""
+    made = api.post("/api/v1/tokens", json={"name": "found", "permissions": ["certificates:read"]})
+    found = api.get(made.headers["location"]).json()
+    assert (found["id"], found["name"]) == (made.json()["id"], "found")
+    assert "token" not in found
+    problem(api.get("/api/v1/tokens/none"), 404)

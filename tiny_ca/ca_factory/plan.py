@@ -22,7 +22,7 @@ from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
 from tiny_ca.ca_factory.keys import KeySpec, PublicKey
 from tiny_ca.ca_factory.name_constraints import NameConstraints, outside, violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
-from tiny_ca.ca_factory.profiles import Limits, Profile
+from tiny_ca.ca_factory.profiles import MIN_LIFETIME, Limits, Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.ca_factory.subject import SUBJECT_ATTRIBUTES
 from tiny_ca.ca_factory.subject_patterns import NAME_ATTRIBUTES
@@ -402,7 +402,9 @@ def _check_lifetime(case: _Case) -> None:
     if lifetime < case.profile.min_lifetime:
         shortest = format_duration(case.profile.min_lifetime)
         message = f"a lifetime of {format_duration(lifetime)} is less than profile {name!r} allows ({shortest})"
-        raise Invalid(message, field="lifetime", value=format_duration(lifetime))
+        if lifetime < MIN_LIFETIME:  # of no profile
+            raise Invalid(message, field="lifetime", value=format_duration(lifetime))
+        raise Forbidden(message, rule="min_lifetime", value=format_duration(lifetime))
     if lifetime > case.profile.max_lifetime:
         longest = format_duration(case.profile.max_lifetime)
         message = f"a lifetime of {format_duration(lifetime)} is more than profile {name!r} allows ({longest})"
@@ -432,7 +434,8 @@ def _window(case: _Case) -> tuple[datetime, datetime]:
                 f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would last beyond now + "
                 f"{format_duration(case.max_lifetime)}, the most that is allowed"
             )
-            raise Forbidden(message, rule="max_lifetime", value=rfc3339(start))
+            rule = "max_lifetime" if end - now > case.profile.max_lifetime else "limits.max_lifetime"
+            raise Forbidden(message, rule=rule, value=rfc3339(start))
         if end <= now:
             message = f"starting {start:%Y-%m-%dT%H:%M:%SZ}, the certificate would have ended already"
             raise InvalidRangeTimeCertificate(message, field="valid_from", value=rfc3339(start))

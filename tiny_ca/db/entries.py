@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import x509
@@ -155,11 +155,20 @@ class TokenEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyClaim:
-    """A key that a caller gave to one request: it may be sent again, and acts once."""
+    """A key that a caller gave to one request: it may be sent again, and acts once.
+
+    ``part_of``: the caller's own key, where this one is of a part of what they sent.
+    """
 
     actor: str
     key: str
     request_sha256: str
+    part_of: str | None = None
+
+    @property
+    def whole(self) -> IdempotencyClaim:
+        """The claim of all that was sent."""
+        return self if self.part_of is None else replace(self, key=self.part_of, part_of=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ def test_deadlock_is_nobodys_failure(postgres_database: str, handler_class: Hand
     with ThreadPoolExecutor() as pool:
         done = [pool.submit(lock, one, other), pool.submit(lock, other, one)]
         assert [each.result(30) for each in done] == [None, None]
-    assert len(runs) == 3
+    assert len(runs) > 2
 
 
 def test_file_that_is_deleted_or_replaced(impatient: Registry, path: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "delete_by_uuid",
     "delete_expired",
     "expiring",
+    "holder_of",
     "insert_certificates",
     "list_certificates",
     "mark_expired",
@@ -106,6 +107,15 @@ def certificate_by_name(session: Session, common_name: str, *, now: datetime) ->
         )
         .order_by(CertificateRecord.id.desc())
         .limit(1)
+    )
+
+
+def holder_of(session: Session, unique_name: str, *, now: datetime) -> str | None:
+    """Return the serial number of the valid certificate that claimed this name."""
+    return session.scalar(
+        select(CertificateRecord.serial_number).where(
+            CertificateRecord.unique_name == unique_name, CertificateRecord.not_valid_after >= now
+        )
     )
 
 
