@@ -22,8 +22,8 @@ class RateLimitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     enabled: bool = True
-    requests_per_second: float = Field(default=1_000, ge=0.01, le=1_000_000, strict=False)
-    requests_burst: int = Field(default=10_000, ge=1, le=10_000_000)
+    requests_per_second: float = Field(default=10_000, ge=0.01, le=1_000_000, strict=False)
+    requests_burst: int = Field(default=50_000, ge=1, le=10_000_000)
     failed_logins_per_minute: float = Field(default=600, ge=0.01, le=1_000_000, strict=False)
     failed_logins_burst: int = Field(default=200, ge=1, le=10_000_000)
 
