@@ -79,7 +79,17 @@ def _repeatable(action: str) -> Callable[[_Act[_P]], _Act[_P]]:
     def decorated(act: _Act[_P]) -> _Act[_P]:
         @wraps(act)
         async def once(self: LifecycleService, caller: Caller, /, *args: _P.args, **kwargs: _P.kwargs) -> Made:
-            return await self._earlier(caller, action) or await act(self, caller, *args, **kwargs)
+            earlier = await self._earlier(caller, action)
+            if earlier is not None:
+                return earlier
+            try:
+                return await act(self, caller, *args, **kwargs)
+            except Conflict:
+                # What is in the way may be what this very request has done meanwhile, on another replica.
+                earlier = await self._earlier(caller, action)
+                if earlier is None:
+                    raise
+                return earlier
 
         return once
 
@@ -187,7 +197,6 @@ class LifecycleService:
             order if csr is None else replace(order, read=lambda: _same_but_for_key(request, csr))
         )
 
-    @_repeatable("certificate.rotate")
     async def rotate(
         self,
         caller: Caller,
@@ -206,6 +215,15 @@ class LifecycleService:
         CertNotFound, Malformed, Forbidden, Invalid, Conflict, Unavailable
             As ``renew``; or the CSR is unfit, or holds the old key.
         """
+        made = await self._rotated(caller, serial_number, csr=csr, key=key, for_pkcs12=for_pkcs12)
+        # Also where it was done earlier: that try may have ended between its commit and its CRL.
+        await self._crls.publish(str(made.facts.issuer_id))
+        return made
+
+    @_repeatable("certificate.rotate")
+    async def _rotated(
+        self, caller: Caller, serial_number: int, *, csr: bytes | None, key: KeySpec | None, for_pkcs12: bool
+    ) -> Made:
         return await self._succeed(caller, serial_number, "certificate.rotate", csr=csr, key=key, for_pkcs12=for_pkcs12)
 
     @_repeatable("certificate.cosign")
@@ -287,8 +305,6 @@ class LifecycleService:
             made = await self._with_new_key(order, renewed, for_pkcs12=for_pkcs12)
         else:
             made = await self._submit(order)
-        if rotates:
-            await self._crls.publish(str(old.issuer_id))
         return made
 
     def _succession(

@@ -148,6 +148,15 @@ def test_renewal_and_rotation(api: httpx.Client) -> None:
     assert rotated[0] == rotated[1]
 
 
+def test_one_rotation_many_times_at_once(api: httpx.Client) -> None:
+    """Who asks again before the first answer is there gets that answer, not that the old certificate is revoked."""
+    old = issued(api.post(CERTIFICATES, content=csr(fresh_name(), key=fresh_key()), headers=JSON))
+    path, key, body = f"{CERTIFICATES}/{old['serial_number']}/rotate", _key(), {"csr": csr(key=fresh_key()).decode()}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.post(path, json=body, headers=key), range(8)))
+    assert len({issued(answer)["serial_number"] for answer in answers}) == 1
+
+
 def test_a_batch(api: httpx.Client) -> None:
     """What a batch issued is issued once; what it refused is judged afresh."""
     key = _key()
