@@ -28,7 +28,7 @@ MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py)
 # What `make test-all` tests on, each in a venv of its own.
 VERSIONS := 3.11 3.12 3.13
 
-.PHONY: help install serve test test-all coverage fuzz check format bench docs build constraints hooks clean
+.PHONY: help install serve test test-all coverage fuzz check format bench bench-pages bench-grow bench-scale docs build constraints hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -83,8 +83,17 @@ format: $(STAMP) ## format, and fix what ruff can fix safely
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## run every benchmark
-	@set -e; for script in $(filter-out %/harness.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+bench: $(STAMP) ## run the quick benchmarks: issuing, and health beside RSA keys
+	@set -e; for name in issue_csr health_under_keys; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
+
+bench-pages: $(STAMP) ## deep pages of a million certificates
+	@$(BIN)/python benchmarks/list_pages.py $(ARGS)
+
+bench-grow: $(STAMP) ## each operation at 10^4 to 10^6 certificates, both databases (ARGS="--sizes 10000 100000")
+	@$(BIN)/python benchmarks/grow.py $(ARGS)
+
+bench-scale: $(STAMP) ## certificates per second of 1, 2 and 4 workers, both databases
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
 
 docs: $(DOCS_STAMP) ## make the documentation in build/docs; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

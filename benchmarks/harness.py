@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
+import psutil  # type: ignore[import-untyped]
 import uvloop
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Measured",
     "Service",
     "arguments",
+    "cpu_seconds",
     "drive",
     "http_request",
     "machine",
@@ -47,6 +49,7 @@ _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 15
 _ANSWER_SECONDS: Final = 120  # an RSA-4096 key may take some seconds on a busy machine
 _ADDRESS: Final = re.compile(r"tiny-ca serves on (http://\S+)")
+_STARTED: Final = '"service.started"'  # in the log, once for each process that serves
 _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -84,15 +87,16 @@ class Service:
         assert code == 0, f"the service ended with {code}; see {self._log}"
 
     @property
-    def pid(self) -> int:
-        """The process whose CPU seconds count."""
+    def pids(self) -> list[int]:
+        """The processes whose CPU seconds count: the one that was started, and its workers."""
         assert self._process is not None, "not started"
-        return self._process.pid
+        started = psutil.Process(self._process.pid)
+        return [process.pid for process in (started, *started.children(recursive=True))]
 
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self._folder / "data" / "tiny-ca.db"
+    def database_url(self) -> str:
+        """The URL of its database."""
+        return self._environment.get("TINY_CA_DATABASE_URL", f"sqlite:///{self._folder / 'data' / 'tiny-ca.db'}")
 
     @property
     def token(self) -> str:
@@ -103,8 +107,10 @@ class Service:
         assert self._process is not None, "not started"
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end and self._process.poll() is None:
-            found = _ADDRESS.search(self._log.read_text())
-            if found:
+            log = self._log.read_text()
+            found = _ADDRESS.search(log)
+            # The address comes before the workers do, and the first of them would take every connection.
+            if found and log.count(_STARTED) >= int(self._environment.get("TINY_CA_WORKERS", "1")):
                 return found[1]
             time.sleep(0.05)
         self._process.kill()
@@ -166,15 +172,17 @@ def drive(service: Service, loads: Sequence[Load], *, seconds: float, warm_up: f
     """Put the loads on the service, all at once, from a process of their own; every request is answered at the end."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as client:
-        return client.submit(_drive_here, service.url, service.pid, loads, seconds, warm_up).result()
+        return client.submit(_drive_here, service.url, service.pids, loads, seconds, warm_up).result()
 
 
-def _drive_here(url: str, pid: int, loads: Sequence[Load], seconds: float, warm_up: float) -> list[Measured]:
+def _drive_here(url: str, pids: Sequence[int], loads: Sequence[Load], seconds: float, warm_up: float) -> list[Measured]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_drive(url, pid, loads, seconds, warm_up))
+        return runner.run(_drive(url, pids, loads, seconds, warm_up))
 
 
-async def _drive(url: str, pid: int, loads: Sequence[Load], seconds: float, warm_up: float) -> list[Measured]:
+async def _drive(
+    url: str, pids: Sequence[int], loads: Sequence[Load], seconds: float, warm_up: float
+) -> list[Measured]:
     loop, address = asyncio.get_running_loop(), urlsplit(url)
     crews: list[list[_Connection]] = []
     for load in loads:
@@ -186,9 +194,9 @@ async def _drive(url: str, pid: int, loads: Sequence[Load], seconds: float, warm
     for connection in everybody:
         connection.send()
     await asyncio.sleep(warm_up)
-    began, cpu_began = time.perf_counter(), _cpu_seconds(pid)
+    began, cpu_began = time.perf_counter(), cpu_seconds(pids)
     await asyncio.sleep(seconds)
-    ended, cpu_ended = time.perf_counter(), _cpu_seconds(pid)
+    ended, cpu_ended = time.perf_counter(), cpu_seconds(pids)
     for connection in everybody:
         connection.finish()
     async with asyncio.timeout(_ANSWER_SECONDS):
@@ -282,19 +290,31 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all of its threads (proc(5): fields 14 and 15 of stat)."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / _CLOCK_TICKS
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """User and system time of processes, all of their threads (proc(5): fields 14 and 15 of stat)."""
+    after_names = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
+    return sum(int(fields[11]) + int(fields[12]) for fields in after_names) / _CLOCK_TICKS
 
 
-def arguments(description: str | None, *, rounds: int, seconds: float, connections: int) -> argparse.Namespace:
-    """The options that every benchmark has, with their defaults; and where its database lies."""
+def arguments(
+    description: str | None,
+    *,
+    rounds: int,
+    seconds: float,
+    connections: int,
+    also: Mapping[str, Sequence[int]] | None = None,
+) -> argparse.Namespace:
+    """The options that every benchmark has, with their defaults; and where its database lies.
+
+    ``also`` names options of its own that take several numbers.
+    """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement in a round")
     parser.add_argument("--connections", type=int, default=connections)
     parser.add_argument("--folder", type=Path, help="on the disk whose commits are to be measured, not on tmpfs")
+    for name, numbers in (also or {}).items():
+        parser.add_argument(name, type=int, nargs="+", default=list(numbers))
     return parser.parse_args()
 
 

@@ -7,7 +7,6 @@ certificate, its key is one that was asked for, and what the database holds at t
 
 from __future__ import annotations
 
-import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from benchmarks.harness import (
@@ -26,16 +25,14 @@ from benchmarks.harness import (
     Service,
     arguments,
     drive,
-    http_request,
     machine,
     median_of,
     percentile,
     scratch,
 )
+from benchmarks.orders import make_csrs, requests, serials, verify
 
 _CSRS: Final = 200
-_PATH: Final = "/api/v1/certificates?profile=server"
-_HEADERS: Final = "Content-Type: application/pkcs10\r\nAccept: application/pem-certificate-chain\r\n"
 
 
 class _LoopRate(NamedTuple):
@@ -46,7 +43,7 @@ class _LoopRate(NamedTuple):
 def main() -> None:
     """Measure and print."""
     asked = arguments(__doc__, rounds=5, seconds=3.0, connections=32)
-    csrs = [_csr(number) for number in range(_CSRS)]
+    csrs = make_csrs(_CSRS)
     issue = _bare_loop()
     loop: list[_LoopRate] = []
     measured: dict[str, list[Measured]] = {"batching": [], "one by one": []}
@@ -57,8 +54,8 @@ def main() -> None:
             Service(folder / "single", {"TINY_CA_ISSUE_BATCH": "1"}) as single,
         ):
             services = {"batching": batching, "one by one": single}
-            before = {name: _serials(service) for name, service in services.items()}
-            loads = {name: Load(requests=_requests(service, csrs), connections=asked.connections)
+            before = {name: serials(service) for name, service in services.items()}
+            loads = {name: Load(requests=requests(service, csrs), connections=asked.connections)
                      for name, service in services.items()}  # fmt: skip
             for number in range(asked.rounds):
                 loop.append(_measure_loop(issue, csrs, asked.seconds))
@@ -66,24 +63,11 @@ def main() -> None:
                 for name in names:
                     measured[name] += drive(services[name], [loads[name]], seconds=asked.seconds)
                 print(_round_line(number, loop[-1], measured), flush=True)
-            stored = {name: _serials(service) - before[name] for name, service in services.items()}
+            stored = {name: serials(service) - before[name] for name, service in services.items()}
         for name, rounds in measured.items():
-            _verify(name, rounds, csrs, stored[name])
+            print(verify(name, rounds, csrs, stored[name]))
         _report(loop, measured)
         print(machine(folder))
-
-
-def _csr(number: int) -> bytes:
-    host = f"host{number:03}.bench.example.org"
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.DNSName(host)])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def _requests(service: Service, csrs: Sequence[bytes]) -> list[bytes]:
-    return [http_request(service, "POST", _PATH, csr, _HEADERS) for csr in csrs]
 
 
 def _bare_loop() -> Callable[[bytes], bytes]:
@@ -144,36 +128,6 @@ def _measure_loop(issue: Callable[[bytes], bytes], csrs: Sequence[bytes], second
         issue(csrs[done % len(csrs)])
         done += 1
     return _LoopRate(done / (time.perf_counter() - began), done / (time.process_time() - cpu_began))
-
-
-def _serials(service: Service) -> set[int]:
-    """What is on record; read by a connection of our own."""
-    database = sqlite3.connect(f"file:{service.database}?mode=ro", uri=True)
-    try:
-        return {int(serial) for (serial,) in database.execute("SELECT serial_number FROM certificates")}
-    finally:
-        database.close()
-
-
-def _verify(name: str, rounds: Sequence[Measured], csrs: Sequence[bytes], stored: set[int]) -> None:
-    """Stop unless each answer was a certificate for a key that was asked for, and the database has exactly those."""
-    keys = {_spki(x509.load_pem_x509_csr(csr).public_key()) for csr in csrs}
-    received = [answer for measured in rounds for answer in measured.answers]
-    serials: set[int] = set()
-    for answer in received:
-        assert answer.status == 201, f"{name}: {answer.status}: {answer.body[:500]!r}"
-        certificate = x509.load_pem_x509_certificates(answer.body)[0]
-        assert _spki(certificate.public_key()) in keys, f"{name}: a certificate for a key that nobody sent"
-        serials.add(certificate.serial_number)
-    assert len(serials) == len(received), f"{name}: a serial number was given twice"
-    # The clients waited for what was in flight, so nothing may be over on either side.
-    assert serials == stored, f"{name}: {len(serials - stored)} not on record, {len(stored - serials)} never received"
-    print(f"{name}: {len(received)} certificates received, all different, {len(stored)} new rows, the same ones")
-
-
-def _spki(key: object) -> bytes:
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _round_line(number: int, loop: _LoopRate, measured: dict[str, list[Measured]]) -> str:

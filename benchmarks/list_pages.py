@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import statistics
 import sys
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 
 from benchmarks.harness import Service, arguments, machine, scratch
+from benchmarks.rows import DOMAIN, Copies, Original, api_client, host, insert_copies, issue_first, open_database
 
 _ROWS: Final = 1_000_000
 _LIMIT: Final = 100
@@ -29,8 +29,8 @@ _FILTERS: Final[dict[str, dict[str, str]]] = {
     "no filter": {},
     "profile": {"profile": "server"},
     "status": {"status": "valid"},
-    "common_name": {"common_name": "pages.bench.example.org"},
-    _RANGE: {"san": "*.bench.example.org"},
+    "common_name": {"common_name": host(0)},
+    _RANGE: {"san": f"*.{DOMAIN}"},
 }
 _PATH: Final = "/api/v1/certificates"
 
@@ -41,10 +41,12 @@ def main() -> int:
     with scratch(asked.folder) as folder:
         print(f"{machine(folder)}; {_ROWS:,} rows, pages of {_LIMIT}, {asked.rounds} rounds")
         with Service(folder / "service") as service:
-            _issue(service)
-        copied = _copy(service.database)
-        with Service(folder / "service") as service, _client(service) as client:
-            times = _measure(client, asked.rounds, bottom=copied + _LIMIT - 1)
+            issue_first(service)
+        engine = open_database(service.database_url)
+        original = insert_copies(engine, Copies(count=_ROWS, hosts=1), now=datetime.now(UTC))
+        engine.dispose()
+        with Service(folder / "service") as service, api_client(service) as client:
+            times = _measure(client, asked.rounds, original)
         print(machine(folder))
     print(f"\n{'':<14} {'page 1':>10} {'page ' + format(_ROWS // _LIMIT, ',d'):>12} {'deep : first':>13}")
     worst = 0.0
@@ -56,47 +58,13 @@ def main() -> int:
     return 0 if worst < 1.5 else 1
 
 
-def _client(service: Service) -> httpx.Client:
-    return httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.token}"}, timeout=120)
-
-
-def _issue(service: Service) -> None:
-    with _client(service) as client:
-        body = {"common_name": "pages.bench.example.org", "profile": "server", "lifetime": "90d"}
-        client.post(_PATH, json=body).raise_for_status()
-
-
-def _copy(database: Path) -> int:
-    """Make rows out of the newest, in one transaction; what must be unique is counted. Returns the first copy's id."""
-    with sqlite3.connect(database) as connection:
-        (newest,) = connection.execute("SELECT max(id) FROM certificates").fetchone()
-        # Nothing in these statements is anybody's text but ours.
-        numbers = (
-            f"WITH RECURSIVE numbers(n) AS (SELECT {newest + 1} "  # noqa: S608
-            f"UNION ALL SELECT n + 1 FROM numbers WHERE n < {_ROWS})"
-        )
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(certificates)")]
-        counted = {"id": "n", "serial_number": "n", "uuid": "NULL", "fingerprint_sha256": "printf('%064x', n)"}
-        values = ", ".join(counted.get(name, f"one.{name}") for name in columns)
-        connection.execute(
-            f"INSERT INTO certificates ({', '.join(columns)}) {numbers} "  # noqa: S608
-            f"SELECT {values} FROM numbers, (SELECT * FROM certificates WHERE id = {newest}) AS one"
-        )
-        connection.execute(
-            f"INSERT INTO certificate_names (certificate_id, kind, value, reversed) {numbers} "  # noqa: S608
-            f"SELECT n, kind, value, reversed FROM numbers, certificate_names WHERE certificate_id = {newest}"
-        )
-        connection.execute("ANALYZE")
-    connection.close()
-    return int(newest) + 1
-
-
-def _measure(client: httpx.Client, rounds: int, *, bottom: int) -> dict[str, tuple[list[float], list[float]]]:
+def _measure(client: httpx.Client, rounds: int, original: Original) -> dict[str, tuple[list[float], list[float]]]:
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in _FILTERS}
-    deep = base64.urlsafe_b64encode(str(bottom + 1).encode()).decode().rstrip("=")
+    deep = base64.urlsafe_b64encode(str(original.id + _LIMIT + 1).encode()).decode().rstrip("=")
+    newest, of_deep = (original.serial_number(number) for number in (_ROWS, _LIMIT))
     for _ in range(rounds):
         for name, wanted in _FILTERS.items():
-            for cursor, found, top in ((None, times[name][0], _ROWS), (deep, times[name][1], bottom)):
+            for cursor, found, top in ((None, times[name][0], newest), (deep, times[name][1], of_deep)):
                 query = {"limit": str(_LIMIT), **wanted, **({} if cursor is None else {"cursor": cursor})}
                 found.append(_page(client, query, top))
     return times

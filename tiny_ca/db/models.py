@@ -138,6 +138,26 @@ class CertificateRecord(Base):
             sqlite_where=text("revocation_date IS NOT NULL"),
             postgresql_where=text("revocation_date IS NOT NULL"),
         ),
+        # Expired ones are old and valid ones may be rare: neither is met soon by a walk through all. The third is for
+        # those that have ended unmarked: over (status, not_valid_after) PostgreSQL expects many, and reads them all.
+        Index(
+            "ix_certificates_valid_id",
+            "id",
+            sqlite_where=text("status = 'valid'"),
+            postgresql_where=text("status = 'valid'"),
+        ),
+        Index(
+            "ix_certificates_expired_id",
+            "id",
+            sqlite_where=text("status = 'expired'"),
+            postgresql_where=text("status = 'expired'"),
+        ),
+        Index(
+            "ix_certificates_valid_not_valid_after",
+            "not_valid_after",
+            sqlite_where=text("status = 'valid'"),
+            postgresql_where=text("status = 'valid'"),
+        ),
     )
 
     def __repr__(self) -> str:

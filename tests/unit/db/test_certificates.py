@@ -17,6 +17,7 @@ from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateEntry, CertificateFilter
 from tiny_ca.db.models import AuditRecord, CertificateName
+from tiny_ca.db.queries import filters
 from tiny_ca.exc import CertNotFound, Conflict, NotUniqueCertOwner
 
 
@@ -179,6 +180,35 @@ class TestFinding:
             CertificateStatus.REVOKED: [revoked.serial_number],
             CertificateStatus.UNKNOWN: [],
         }
+
+    def test_expired_pages_meet_marked_and_unmarked_ones_once(self, registry: Registry) -> None:
+        """Certificates that expired before and after the last marking come in one order, page by page."""
+        old, valid, recent = entry(expires=NOW - 2 * DAY), entry(), entry(expires=NOW - DAY)
+        oldest, newest = entry(expires=NOW - DAY), entry(expires=NOW - 2 * DAY)
+        registry.keep(oldest, old, valid, recent, newest)
+        registry.write(queries.mark_expired, now=NOW - 1.5 * DAY)
+        expired = CertificateFilter(status=CertificateStatus.EXPIRED)
+        seen: list[str] = []
+        before: int | None = None
+        while page := registry.read(queries.page_certificates, expired, now=NOW, limit=1, before_id=before):
+            seen += [record.serial_number for record in page]
+            before = page[-1].id
+        assert seen == [one.serial_number for one in (newest, recent, old, oldest)]
+
+    @pytest.mark.parametrize("many", [1, 10_000])
+    @pytest.mark.parametrize(
+        "wanted", [CertificateFilter(san="*.example.org"), CertificateFilter(common_name="*.example.org")]
+    )
+    def test_suffix_finds_the_same_of_many_names_as_of_few(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch, many: int, wanted: CertificateFilter
+    ) -> None:
+        """Whether the names are put in order or the certificates walked through, each match comes once."""
+        monkeypatch.setattr(filters, "_MANY", many)
+        names = (x509.DNSName("a.example.org"), x509.DNSName("b.example.org"))
+        older, newer = entry("a.example.org", names=names), entry("b.example.org", names=names)
+        others = [entry(None), entry("a.example.com", names=(x509.DNSName("a.example.com"),))]
+        registry.keep(older, *others, newer)
+        assert registry.serials(wanted) == [newer.serial_number, older.serial_number]
 
     @pytest.mark.parametrize(
         "san",

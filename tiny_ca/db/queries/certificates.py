@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
@@ -14,7 +15,7 @@ from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateEntry, CertificateFilter
 from tiny_ca.db.models import CertificateName, CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
-from tiny_ca.db.queries.filters import conditions, reversed_name
+from tiny_ca.db.queries.filters import conditions, is_stored_as, reversed_name, walks
 from tiny_ca.exc import CertNotFound, Conflict, NotUniqueCertOwner
 from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.utils.rfc3339 import rfc3339
@@ -183,10 +184,14 @@ def page_certificates(
     session: Session, wanted: CertificateFilter, *, now: datetime, limit: int, before_id: int | None = None
 ) -> list[CertificateRecord]:
     """Return the newest records that match, of those with an id below ``before_id``: the last id is the next cursor."""
-    query = select(CertificateRecord).where(*conditions(wanted, now=now))
+    query = select(CertificateRecord).where(*conditions(session, wanted))
     if before_id is not None:
         query = query.where(CertificateRecord.id < before_id)
-    return list(session.scalars(query.order_by(CertificateRecord.id.desc()).limit(limit)))
+    found = [
+        session.scalars(query.where(walk.condition).order_by(walk.position.desc()).limit(limit))
+        for walk in walks(wanted.status, now=now)
+    ]
+    return sorted(chain.from_iterable(found), key=lambda record: record.id, reverse=True)[:limit]
 
 
 def expiring(session: Session, *, now: datetime, within: timedelta) -> list[CertificateRecord]:
@@ -208,7 +213,7 @@ def mark_expired(session: Session, *, now: datetime) -> int:
     """Give every valid certificate that has expired its status, and its name back; return how many."""
     marked = session.connection().execute(
         update(CertificateRecord)
-        .where(CertificateRecord.status == _VALID, CertificateRecord.not_valid_after < now)
+        .where(is_stored_as(CertificateStatus.VALID), CertificateRecord.not_valid_after < now)
         .values(status=CertificateStatus.EXPIRED.value, unique_name=None)
     )
     return marked.rowcount

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import and_, false, select
+from sqlalchemy import and_, func, literal, select, true
 
 from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.models import CertificateName, CertificateRecord
@@ -15,23 +15,56 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import InstrumentedAttribute
+    from sqlalchemy.orm import Session
 
     from tiny_ca.db.entries import CertificateFilter
 
-__all__ = ["conditions", "reversed_name"]
+__all__ = ["Walk", "conditions", "is_stored_as", "reversed_name", "walks"]
+
+# Of so many names or more a page is soon met on a walk through the certificates; fewer are soon put in order.
+_MANY: Final = 10_000
 
 
-def conditions(wanted: CertificateFilter, *, now: datetime) -> Iterator[ColumnElement[bool]]:
-    """Yield one condition per field that is given."""
-    if wanted.status is not None:
-        yield _status(wanted.status, now)
+class Walk(NamedTuple):
+    """Certificates in the order of ``position``, which is their id's."""
+
+    condition: ColumnElement[bool]
+    position: ColumnElement[int]
+
+
+def walks(status: CertificateStatus | None, *, now: datetime) -> tuple[Walk, ...]:
+    """Return walks that together meet each certificate with that status once, and no other.
+
+    Judged by the clock: the stored status waits for the next ``mark_expired``. It is asked for besides, because there
+    are indexes for it in the order of the ids; over two of them at once there is no order.
+    """
+    by_id: ColumnElement[int] = CertificateRecord.id.expression
+    match status:
+        case None:
+            return (Walk(true(), by_id),)
+        case CertificateStatus.REVOKED:
+            return (Walk(CertificateRecord.revocation_date.is_not(None), by_id),)
+        case CertificateStatus.VALID:
+            return (Walk(and_(_unrevoked(status), CertificateRecord.not_valid_after >= now), by_id),)
+        case CertificateStatus.EXPIRED:
+            ended = CertificateRecord.not_valid_after < now
+            return (
+                Walk(and_(_unrevoked(status), ended), by_id),
+                # These are few, and found by their end: in the order of the ids all valid ones come before them.
+                Walk(and_(_unrevoked(CertificateStatus.VALID), ended), by_id + 0),
+            )
+        case _:
+            return ()
+
+
+def conditions(session: Session, wanted: CertificateFilter) -> Iterator[ColumnElement[bool]]:
+    """Yield one condition per field that is given, but for the status."""
     if wanted.key_type is not None:
         yield CertificateRecord.key_type == wanted.key_type.value
     if wanted.common_name is not None:
-        yield _common_name(wanted.common_name)
+        yield _common_name(session, wanted.common_name)
     if wanted.san is not None:
-        yield _san(wanted.san)
+        yield _san(session, wanted.san)
     for column, value in (
         (CertificateRecord.profile, wanted.profile),
         (CertificateRecord.issuer_id, wanted.issuer_id),
@@ -46,39 +79,47 @@ def conditions(wanted: CertificateFilter, *, now: datetime) -> Iterator[ColumnEl
         yield CertificateRecord.not_valid_after > wanted.expires_after
 
 
+def is_stored_as(status: CertificateStatus) -> ColumnElement[bool]:
+    """Return a condition that the index over this status alone serves: it must be there before the plan is made."""
+    return CertificateRecord.status == literal(status.value, literal_execute=True)
+
+
 def reversed_name(name: str) -> str:
     """Return the name as the ``reversed`` columns hold it; DNS names compare without case (RFC 4343)."""
     return name.lower()[::-1]
 
 
-def _status(status: CertificateStatus, now: datetime) -> ColumnElement[bool]:
-    """Judge by the clock: the stored status waits for the next ``mark_expired``."""
-    match status:
-        case CertificateStatus.REVOKED:
-            return CertificateRecord.revocation_date.is_not(None)
-        case CertificateStatus.VALID:
-            return and_(CertificateRecord.revocation_date.is_(None), CertificateRecord.not_valid_after >= now)
-        case CertificateStatus.EXPIRED:
-            return and_(CertificateRecord.revocation_date.is_(None), CertificateRecord.not_valid_after < now)
-        case _:
-            return false()
+def _unrevoked(status: CertificateStatus) -> ColumnElement[bool]:
+    return and_(is_stored_as(status), CertificateRecord.revocation_date.is_(None))
 
 
-def _common_name(name: str) -> ColumnElement[bool]:
-    if name.startswith("*."):
-        return _ends_with(CertificateRecord.common_name_reversed, name[1:])
-    return CertificateRecord.common_name == name
+def _common_name(session: Session, name: str) -> ColumnElement[bool]:
+    if not name.startswith("*."):
+        return CertificateRecord.common_name == name
+    column: ColumnElement[str | None] = CertificateRecord.common_name_reversed.expression
+    if _are_many(session, _ends_with(column, name[1:])):
+        column = func.coalesce(column, "")  # the same to everybody but an index: SQLite would read and sort them all
+    return _ends_with(column, name[1:])
 
 
-def _san(name: str) -> ColumnElement[bool]:
+def _san(session: Session, name: str) -> ColumnElement[bool]:
     holders = select(CertificateName.certificate_id)
-    if name.startswith("*."):
-        return CertificateRecord.id.in_(holders.where(_ends_with(CertificateName.reversed, name[1:])))
-    kind, value = _kind_and_value(name)
-    return CertificateRecord.id.in_(holders.where(CertificateName.kind == kind, CertificateName.value == value))
+    if not name.startswith("*."):
+        kind, value = _kind_and_value(name)
+        return CertificateRecord.id.in_(holders.where(CertificateName.kind == kind, CertificateName.value == value))
+    matching = _ends_with(CertificateName.reversed.expression, name[1:])
+    if _are_many(session, matching):  # SQLite would put all of them in order first, for each page
+        return holders.where(CertificateName.certificate_id == CertificateRecord.id, matching).exists()
+    return CertificateRecord.id.in_(holders.where(matching))
 
 
-def _ends_with(column: InstrumentedAttribute[str | None], suffix: str) -> ColumnElement[bool]:
+def _are_many(session: Session, matching: ColumnElement[bool]) -> bool:
+    """Whether at least ``_MANY`` names match; no more of them are read."""
+    found = select(literal(1)).where(matching).limit(_MANY).subquery()
+    return session.scalar(select(func.count()).select_from(found)) == _MANY
+
+
+def _ends_with(column: ColumnElement[str | None], suffix: str) -> ColumnElement[bool]:
     """Return a range, which an index can serve; LIKE would depend on the collation and on what is escaped."""
     first = reversed_name(suffix)
     after_last = first[:-1] + chr(ord(first[-1]) + 1)
