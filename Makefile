@@ -23,12 +23,13 @@ export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # What is type-checked beside the files of [tool.mypy], as far as it is there.
-MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py)
+MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py deploy/compose/*.py)
 
 # What `make test-all` tests on, each in a venv of its own.
 VERSIONS := 3.11 3.12 3.13
 
-.PHONY: help install serve test test-all coverage fuzz check format bench bench-pages bench-grow bench-scale docs build constraints hooks clean
+.PHONY: help install serve test test-all coverage fuzz storm check format bench bench-pages bench-grow bench-scale docs build \
+	constraints hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +71,9 @@ coverage: $(STAMP) ## run every test and show the lines and branches that none r
 
 fuzz: $(STAMP) ## feed damaged DER to what reads and signs it (ARGS="--seconds 300")
 	@$(BIN)/python tests/fuzz/fuzz_der.py $(ARGS)
+
+storm: $(STAMP) ## ten minutes of replicas and a PostgreSQL that die and hang under load (ARGS="--seconds 60 --seed 1")
+	@$(BIN)/python -m tests.crash.storm --seconds 600 $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types and import contracts; runs them all, fails if one does
 	@status=0; \

@@ -98,6 +98,20 @@ def init(data_dir: DataDir = None, public_url: PublicUrl = None) -> None:
     _where(settings)
 
 
+@cli.command()
+def health(
+    ready: Annotated[bool, typer.Option("--ready", help="Not only alive: it can issue now.")] = False,  # noqa: FBT002  # a flag
+    url: Annotated[str | None, typer.Option(help="Of the service; where its settings say unless given.")] = None,
+) -> None:
+    """On the service's machine: 0 if it is well, else one line and 1. For the healthcheck of a container."""
+    from app.health import Unwell, ask_health, own_url
+
+    try:
+        ask_health(own_url(_settings()) if url is None else url.rstrip("/"), ready=ready)
+    except Unwell as error:
+        raise _stop(str(error), _FAILED) from None
+
+
 @token.command("rotate-admin")
 def rotate_admin(
     data_dir: DataDir = None,

@@ -25,6 +25,7 @@ from app.auth.authenticator import Authenticator
 from app.auth.mtls import CertificateAuthenticator, Source
 from app.auth.oidc import OIDCAuthenticator
 from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
+from app.clock import SteadyClock, last_on_record
 from app.config_file import ConfigFile, load_config_file
 from app.dependencies import Service
 from app.jobs import JobRunner, job_table
@@ -57,6 +58,7 @@ from app.tracing import TracedRequestMiddleware, close_tracing, tracing_from
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.engine import EngineSettings
 from tiny_ca.db.entries import AuditEntry, TokenEntry
 from tiny_ca.db.models import TokenRecord
 from tiny_ca.db.queries.issuers import list_issuers
@@ -81,6 +83,10 @@ _ROUTERS = (
     docs.router,
 )
 _COUNT_SECONDS = 30.0
+# A request waits for the database so long, and no longer; less than clients wait for their answer.
+_PATIENCE_SECONDS = 10.0
+# Shorter, so that what waits for a lock ends as a failure, and is not done after its caller was told 503.
+_LOCK_SECONDS = 8.0
 _DESCRIPTION = """
 Send a CSR, get a certificate. Every answer that is not a success is a problem document (RFC 9457) with a `request_id`.
 """
@@ -164,7 +170,14 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
         The database does not answer.
     """
     prepare_data_dir(settings.data_dir)
-    db = AsyncDBHandler(settings.effective_database_url, strict=True, crl_window=None, create_all=False)
+    db = AsyncDBHandler(
+        settings.effective_database_url,
+        strict=True,
+        crl_window=None,
+        create_all=False,
+        settings=EngineSettings(lock_timeout=_LOCK_SECONDS),
+        patience=_PATIENCE_SECONDS,
+    )
     try:
         await database.upgrade(db)
         is_new = not await db.read(list_issuers)
@@ -197,7 +210,10 @@ async def _start(
 ) -> Service:
     db, issuers = await open_ca(settings)
     stack.push_async_callback(db.aclose)
-    crls = CRLPublisher(db, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=clock)
+    clock = SteadyClock(clock, since=await db.read(last_on_record))
+    # Of a million revocations, a CRL takes longer than a request may wait.
+    patient = db.patient()
+    crls = CRLPublisher(patient, issuers, lifetime=settings.crl_lifetime, shared=settings.shares_database, clock=clock)
     await crls.load()
     crls.watch()
     stack.push_async_callback(crls.close)
@@ -210,6 +226,7 @@ async def _start(
         metrics=metrics,
         clock=clock,
         blocked_keys=_blocked_keys(config),
+        patience=_PATIENCE_SECONDS,
     )
     pipeline.start()
     stack.push_async_callback(pipeline.close)
@@ -219,7 +236,7 @@ async def _start(
         [issuer.trusted() for issuer in config.oidc], db=db, metrics=metrics, clock=clock
     )
     stack.push_async_callback(identity_tokens.close)
-    notices = _notices(config, db, metrics, clock)
+    notices = _notices(config, patient, metrics, clock)
     if notices is not None:
         counting = Watch(notices.count, seconds=_COUNT_SECONDS, failed="notices.count_failed")
         counting.start()
@@ -230,7 +247,7 @@ async def _start(
         stack.push_async_callback(server_certificate.close)
         await server_certificate.start()
     jobs = JobRunner(
-        job_table(db, crls, clock, notices),
+        job_table(patient, crls, clock, notices),
         db=db,
         replica=f"{gethostname()}:{os.getpid()}",
         lease=settings.job_lease,

@@ -99,7 +99,8 @@ def _status(error: Exception) -> tuple[HTTPStatus, str]:
 
 def _detail(error: Exception, status: HTTPStatus) -> str:
     if isinstance(error, exc.RegistryUnavailable):  # its text may name hosts, users and tables
-        return "the database does not answer just now; nothing was kept, so try again"
+        # Where the answer to a COMMIT was lost, nobody here knows whether it was done.
+        return "the database does not answer just now; ask again, under an Idempotency-Key nothing is made twice"
     if isinstance(error, exc.TinyCAError) and status != _INTERNAL[0]:
         return error.message
     return "an unexpected failure of the service; its log has more under this request_id"

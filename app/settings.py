@@ -58,6 +58,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     database_url: str | None = None
+    database_url_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
@@ -156,6 +157,21 @@ class Settings(BaseSettings):
     def _without_the_clients(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Drop what ``.env`` holds for the client: unlike the environment, that file is read whole."""
         return {name: value for name, value in values.items() if name.upper() not in _OF_THE_CLIENT}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_url_from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The URL holds the database's password: as a secret, it may be in a file."""
+        file = values.get("database_url_file")
+        if not file:
+            return values
+        if values.get("database_url"):
+            raise ValueError("give TINY_CA_DATABASE_URL or TINY_CA_DATABASE_URL_FILE, not both")
+        try:
+            return {**values, "database_url": Path(file).read_text(encoding="utf-8").strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise ValueError(f"TINY_CA_DATABASE_URL_FILE: {file} cannot be read: {reason}") from error
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -53,16 +53,40 @@ class PostgresServer:
         self._server.stop()
         self._server.start()
 
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Stop it, and start it again at the end."""
+        self._server.stop()
+        try:
+            yield
+        finally:
+            self._server.start()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Stop all of its processes where they are: connections are taken by the kernel, and nobody answers."""
+        processes = self._processes()
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
     def crash(self) -> None:
         """As a power cut does, and then start it again: it recovers from its log."""
-        postmaster = self._server.get_postmaster_info().process
-        children = postmaster.children(recursive=True)
+        postmaster, *children = self._processes()
         postmaster.kill()
         for child in children:
             with suppress(psutil.NoSuchProcess):  # it sees that its parent is gone
                 child.kill()
         psutil.wait_procs([postmaster, *children], 30)
         self._server.start()
+
+    def _processes(self) -> list[Any]:
+        postmaster = self._server.get_postmaster_info().process
+        return [postmaster, *postmaster.children(recursive=True)]
 
 
 @contextmanager

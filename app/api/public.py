@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Final, TypeVar
 
@@ -51,13 +52,15 @@ async def roots_pem(request: Request, service: Running) -> Response:
 @_published("/crl.pem", "The newest CRL, PEM")
 async def crl_pem(request: Request, service: Running) -> Response:
     """Of the default issuer."""
-    return _serve(request, service, (await service.crls.current(service.issuers.default.id)).pem)
+    crl = await service.crls.current(service.issuers.default.id)
+    return _serve(request, service, crl.pem, ends=crl.next_update)
 
 
 @_published("/crl.der", "The newest CRL, DER")
 async def crl_der(request: Request, service: Running) -> Response:
     """Of the default issuer."""
-    return _serve(request, service, (await service.crls.current(service.issuers.default.id)).der)
+    crl = await service.crls.current(service.issuers.default.id)
+    return _serve(request, service, crl.der, ends=crl.next_update)
 
 
 @_published("/issuers/{issuer_id}.der", "What AIA caIssuers points to")
@@ -69,17 +72,21 @@ async def issuer_der(request: Request, issuer_id: IssuerId, service: Running) ->
 @_published("/issuers/{issuer_id}/crl.der", "What the CDP points to")
 async def issuer_crl(request: Request, issuer_id: IssuerId, service: Running) -> Response:
     """The newest CRL of one CA, DER (RFC 5280 §4.2.1.13)."""
-    return _serve(request, service, (await service.crls.current(issuer_id)).der)
+    crl = await service.crls.current(issuer_id)
+    return _serve(request, service, crl.der, ends=crl.next_update)
 
 
-def _serve(request: Request, service: Running, file: PublicFile) -> Response:
-    """Answer with the file, or with 304 where the client has it (RFC 9110 §13.2.2)."""
+def _serve(request: Request, service: Running, file: PublicFile, *, ends: datetime | None = None) -> Response:
+    """Answer with the file, or with 304 where the client has it (RFC 9110 §13.2.2); no cache keeps it past its end."""
+    max_age = service.settings.public_max_age
+    if ends is not None:
+        max_age = max(0, min(max_age, int((ends - service.records.now()).total_seconds())))
     gzipped = file.gzipped if _takes_gzip(request.headers.get("accept-encoding", "")) else None
     etag = file.etag if gzipped is None else file.gzip_etag
     headers = {
         "ETag": etag,
         "Last-Modified": file.last_modified,
-        "Cache-Control": f"public, max-age={service.settings.public_max_age}",
+        "Cache-Control": f"public, max-age={max_age}",
         "Vary": "Accept-Encoding",
         "X-Content-Type-Options": "nosniff",
     }

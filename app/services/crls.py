@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,6 +38,9 @@ _log = structlog.get_logger(__name__)
 _KEPT = 10
 _CLOSE_SECONDS = 1.0
 _WATCH_SECONDS = 10.0
+# So long a CRL in memory waits for the database to tell of a newer one: another process may just have revoked.
+_LEARN_SECONDS = 3.0
+_MAKE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +149,12 @@ class CRLPublisher:
         self._issuers.known(issuer_id)
         # Also where its key was taken offline: whoever did that left a CRL that lasts.
         if self._shared or not self._can_sign(issuer_id):
-            try:
-                await self._reload(issuer_id)
-            except RegistryUnavailable:
-                _log.warning("crl.reload_failed", issuer_id=issuer_id)  # what is in memory is good until it ends
+            await self._learn(issuer_id)
         found = self._current.get(issuer_id)
         if (found is None or found.next_update <= self._clock()) and self._can_sign(issuer_id):
-            await self.publish(issuer_id)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_MAKE_SECONDS):
+                    await self.publish(issuer_id)
             found = self._current.get(issuer_id)
         if found is None or found.next_update <= self._clock():
             raise Unavailable(f"there is no current CRL of issuer {issuer_id}", retry_after=60)
@@ -177,6 +180,19 @@ class CRLPublisher:
         await self._db.write(_record, entry)
         await self._accept(entry)
         _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=len(snapshot.revoked))
+
+    async def _learn(self, issuer_id: str) -> None:
+        """Take what others made, if the database tells soon; what is in memory is good until it ends."""
+        for _ in range(2):  # of a process that was paused meanwhile, the first has ended before it could ask
+            try:
+                async with asyncio.timeout(_LEARN_SECONDS / 2):
+                    await self._reload(issuer_id)
+            except RegistryUnavailable:
+                break
+            except TimeoutError:
+                continue
+            return
+        _log.warning("crl.reload_failed", issuer_id=issuer_id)
 
     async def _reload_all(self) -> None:
         for issuer_id in self._issuers.ids:

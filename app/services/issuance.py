@@ -102,6 +102,7 @@ class Repeated(Exception):
 class IssuancePipeline:
     """One worker over a bounded queue. ``max_batch`` 1 gives every certificate its own hop and its own commit.
 
+    ``patience``: seconds from the queue to the answer; who waits longer, behind a batch that hangs, is told so.
     ``blocked_keys``: SHA-256 of SubjectPublicKeyInfo in hex; what is put in its place counts from the next batch on.
     """
 
@@ -114,8 +115,10 @@ class IssuancePipeline:
         metrics: Metrics,
         clock: Callable[[], datetime],
         blocked_keys: frozenset[str] = frozenset(),
+        patience: float | None = None,
     ) -> None:
         self._db = db
+        self._patience = patience
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._metrics = metrics
@@ -152,7 +155,7 @@ class IssuancePipeline:
         Raises
         ------
         Unavailable
-            The queue is full, the service is stopping, or the database did not keep the record.
+            The queue is full, the service is stopping, or the database did not keep the record, or not in time.
         Repeated
             The request's idempotency key stands for something already; nothing was issued.
         TinyCAError
@@ -165,7 +168,14 @@ class IssuancePipeline:
         self._queue.append((order, future))
         self._metrics.queue_depth.set(len(self._queue))
         self._arrived.set()
-        return await future
+        try:
+            async with asyncio.timeout(self._patience):
+                return await future
+        except TimeoutError:
+            raise Unavailable(
+                f"no certificate within {self._patience:g} seconds; ask again, under an Idempotency-Key nothing is "
+                "made twice"
+            ) from None
 
     async def _work(self) -> None:
         while True:

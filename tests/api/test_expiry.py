@@ -1,9 +1,9 @@
-"""What the clock ends: the application in this process, so that its clock can be moved."""
+"""What the clock ends, and a clock that goes back: the application in this process, so that its clock can be moved."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +107,17 @@ async def test_an_expired_crl_is_never_served(tmp_path: Path, clock: _Clock) -> 
     assert old.next_update_utc < clock() < new.next_update_utc
 
 
+async def test_no_cache_keeps_a_crl_past_its_end(tmp_path: Path, clock: _Clock) -> None:
+    """Shortly before its end a CRL may be kept until then, and not for the usual minute."""
+    async with _running(tmp_path, clock) as client:
+        first = await client.get("/crl.der")
+        clock.ahead = timedelta(hours=24, seconds=-20)
+        last = await client.get("/crl.der")
+    assert first.headers["cache-control"] == "public, max-age=60"
+    assert last.content == first.content
+    assert 0 <= int(last.headers["cache-control"].partition("max-age=")[2]) <= 20
+
+
 async def test_two_crls_of_one_second(tmp_path: Path, clock: _Clock) -> None:
     """A revocation in the same second as the last CRL is not hidden by 304: the date alone does not tell them apart."""
     clock.stand()
@@ -122,6 +133,41 @@ async def test_two_crls_of_one_second(tmp_path: Path, clock: _Clock) -> None:
             dated = {"If-Modified-Since": after.headers["last-modified"]}
             assert (await client.get("/crl.pem", headers=dated)).status_code == status
             clock.ahead += timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_clock_that_goes_back(tmp_path: Path, clock: _Clock, *, restarted: bool) -> None:
+    """After a jump back of an hour, nothing is dated before what was made: certificates, revocations, CRLs, audit."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_running(tmp_path, clock))
+        before = await _made(client)
+        clock.ahead = -timedelta(hours=1)
+        if restarted:
+            await stack.aclose()
+            client = await stack.enter_async_context(_running(tmp_path, clock))
+        after = await _made(client)
+    (earlier, earlier_crl, earlier_acts), (later, later_crl, later_acts) = before, after
+    assert later.not_valid_before_utc >= earlier.not_valid_before_utc
+    assert later.not_valid_after_utc >= earlier.not_valid_after_utc
+    assert later_crl.last_update_utc >= earlier_crl.last_update_utc
+    assert _number(later_crl) > _number(earlier_crl)
+    assert {entry.serial_number for entry in later_crl} == {earlier.serial_number, later.serial_number}
+    assert max(earlier_acts) <= min(at for at in later_acts if at not in earlier_acts)
+
+
+async def _made(client: httpx.AsyncClient) -> tuple[x509.Certificate, x509.CertificateRevocationList, list[str]]:
+    """Issue a certificate and revoke it: it, the CRL that says so, and the moments that the audit names."""
+    response = await client.post(CERTIFICATES, content=csr(), headers={"Accept": "application/pkix-cert"})
+    certificate = x509.load_der_x509_certificate(response.content)
+    revoked = await client.post(f"{CERTIFICATES}/{certificate.serial_number:x}/revoke")
+    assert revoked.status_code == 200
+    crl = x509.load_der_x509_crl((await client.get("/crl.der")).content)
+    acts = (await client.get("/api/v1/audit")).json()["items"]
+    return certificate, crl, [act["at"] for act in acts]
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
 async def _items(client: httpx.AsyncClient, **params: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The disk full, the database locked: refused with 503, nothing half done, and well again afterwards."""
+"""The disk full or read-only, the database locked: refused with 503, nothing half done, and well again afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from tests.api.answers import problem
-from tests.running import CERTIFICATES, RunningService, make_csr
+from tests.running import CERTIFICATES, RunningService, make_csr, tiny_ca
 
 _DER = {"Accept": "application/pkix-cert"}
 _CLIENTS = 8
@@ -95,6 +95,25 @@ def test_a_full_disk_under_load(small_disk: Path) -> None:
         after = x509.load_der_x509_certificate(response.content).serial_number
         assert _recorded(service) == before | {*serials, after}
         assert service.stop() == 0
+
+
+def test_a_disk_that_is_read_only(small_disk: Path) -> None:
+    """The service does not start on a disk that it cannot write to, and says so in one line; then it starts again."""
+    if not small_disk.is_mount():
+        pytest.skip("only root may make a disk read-only, and root writes to every folder")
+    csr = make_csr(small_disk)
+    with RunningService(small_disk) as service, service.client() as client:
+        assert client.post(CERTIFICATES, content=csr).status_code == 201
+    before = _recorded(service)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    code, _, lines = tiny_ca(small_disk, "serve")
+    assert (code, len(lines)) == (2, 1)
+    assert "TINY_CA_DATA_DIR" in lines[0]
+    assert "Read-only file system" in lines[0]
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    with RunningService(small_disk) as service, service.client() as client:
+        assert client.post(CERTIFICATES, content=csr).status_code == 201
+        assert len(_recorded(service)) == len(before) + 1
 
 
 def test_a_revocation_while_the_database_is_locked(tmp_path: Path) -> None:

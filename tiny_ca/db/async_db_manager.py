@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import timedelta
 from logging import Logger
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from cryptography import x509
 from sqlalchemy import text
@@ -21,7 +22,7 @@ from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_async_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, settle, translated
+from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, pause, settle, translated
 from tiny_ca.exc import Conflict, RegistryUnavailable
 from tiny_ca.settings import DEFAULT_LOGGER
 
@@ -66,7 +67,8 @@ class AsyncDBHandler(BaseDB):
     """Registry over SQLite through aiosqlite, or PostgreSQL through asyncpg; failures as in SyncDBHandler.
 
     A unit of work that has begun comes to its end, also when its caller is cancelled: cut in the middle, it would leave
-    unknown whether it was committed, and its connection in a state that no pool can mend.
+    unknown whether it was committed, and its connection in a state that no pool can mend. ``patience``: so many seconds
+    its caller waits for it, then gets RegistryUnavailable, and does not know whether it will have been kept.
     """
 
     def __init__(
@@ -78,17 +80,25 @@ class AsyncDBHandler(BaseDB):
         crl_window: timedelta | None = timedelta(days=365),
         create_all: bool = True,
         settings: EngineSettings | None = None,
+        patience: float | None = None,
     ) -> None:
         self._db = DatabaseManager(db_url, create_all, settings=settings)
         self._logger = logger or DEFAULT_LOGGER
         self.strict = strict
         self._crl_window = crl_window
+        self._patience = patience
         self._begun: set[asyncio.Task[Any]] = set()
 
     @property
     def engine(self) -> AsyncEngine:
         """The engine, for what is no unit of work: migrations, listening, counting."""
         return self._db.engine
+
+    def patient(self) -> Self:
+        """Return the same registry, over the same pool, for work that may take as long as it takes."""
+        patient = copy.copy(self)
+        patient._patience = None  # noqa: SLF001  # our own
+        return patient
 
     async def read(self, unit: Callable[Concatenate[Session, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a unit of work that only reads. Failures are always raised."""
@@ -201,10 +211,16 @@ class AsyncDBHandler(BaseDB):
                 except DBAPIError as error:
                     if not (attempts_left and is_passing(error)):
                         raise
+                await asyncio.sleep(pause())
         raise AssertionError("unreachable")
 
     async def _to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.create_task(work)
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
-        return await asyncio.shield(task)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            message = f"the registry is unavailable: no answer within {self._patience:g} seconds"
+            raise RegistryUnavailable(message) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["ATTEMPTS", "Operation", "is_passing", "settle", "translated"]
+__all__ = ["ATTEMPTS", "Operation", "is_passing", "pause", "settle", "translated"]
 
 _T = TypeVar("_T")
 
 ATTEMPTS: Final = 3
+_PAUSE_SECONDS: Final = 0.05
 _PASSING: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 
 
@@ -65,6 +67,11 @@ def translated() -> Iterator[None]:
 def is_passing(error: DBAPIError) -> bool:
     """Whether the same transaction, begun anew, may well succeed: nothing of it was kept, others were in its way."""
     return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def pause() -> float:
+    """How many seconds to wait before that: at once, it would be in the way of the transaction that it made way for."""
+    return random.uniform(_PAUSE_SECONDS / 2, _PAUSE_SECONDS)  # noqa: S311  # no secret
 
 
 def settle(operation: Operation[_T], error: Conflict | RegistryUnavailable, *, strict: bool, log: logging.Logger) -> _T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from logging import Logger
@@ -19,7 +20,7 @@ from tiny_ca.db.const import RevokeStatus, Succession
 from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_sync_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
-from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, settle, translated
+from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, pause, settle, translated
 from tiny_ca.exc import Conflict, RegistryUnavailable
 from tiny_ca.settings import DEFAULT_LOGGER
 
@@ -100,6 +101,7 @@ class SyncDBHandler(BaseDB):
                 except DBAPIError as error:
                     if not (attempts_left and is_passing(error)):
                         raise
+                time.sleep(pause())
         raise AssertionError("unreachable")
 
     def ping(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
@@ -28,7 +27,6 @@ class Registry:
     certificates: dict[int, Any]
     audit: dict[tuple[str, int], int]
     idempotency: dict[str, int]
-    crl_numbers: list[tuple[str, int]]
 
 
 async def read_registry(url: str) -> Registry:
@@ -41,14 +39,12 @@ async def read_registry(url: str) -> Registry:
             "WHERE outcome = 'success' AND serial_number IS NOT NULL GROUP BY 1, 2"
         )
         keys = await connection.fetch("SELECT key, outcome::jsonb ->> 'id' AS id FROM idempotency_keys")
-        crls = await connection.fetch("SELECT issuer_id, number FROM crls ORDER BY issuer_id, created_at, number")
     finally:
         await connection.close()
     return Registry(
         {int(row["serial_number"]): row for row in certificates},
         {(row["action"], int(row["serial_number"])): row["times"] for row in audit},
         {row["key"]: int(row["id"]) for row in keys if row["id"] is not None and row["id"].isdigit()},
-        [(row["issuer_id"], row["number"]) for row in crls],
     )
 
 
@@ -130,9 +126,6 @@ def _audit(registry: Registry) -> Iterator[str]:
             yield f"certificate {serial:x} was made, and its making was audited {made[serial]} times"
         if row["revocation_date"] is not None and ("certificate.revoke", serial) not in registry.audit:
             yield f"certificate {serial:x} was revoked and not audited"
-    for (issuer_id, number), (other_id, next_number) in pairwise(registry.crl_numbers):
-        if issuer_id == other_id and next_number <= number:
-            yield f"issuer {issuer_id} published CRL {next_number} after {number}"
 
 
 _CACHE: dict[bytes, tuple[int, frozenset[int]]] = {}

@@ -90,6 +90,29 @@ def test_a_secret_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+def test_the_database_url_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL, which holds a password, may be a secret in a file; what is wrong with it is named, it is not shown."""
+    file = tmp_path / "database-url"
+    monkeypatch.setenv("TINY_CA_DATABASE_URL_FILE", str(file))
+    with pytest.raises(SettingsError, match=r"TINY_CA_DATABASE_URL_FILE: .* No such file"):
+        load_settings()
+    file.write_text("postgresql+asyncpg://tiny-ca:hunter2@database/tiny-ca\n")
+    assert load_settings().effective_database_url == "postgresql+asyncpg://tiny-ca:hunter2@database/tiny-ca"
+    with pytest.raises(SettingsError, match="not both"):
+        load_settings(database_url="sqlite:///ca.db")
+    file.write_text("mysql://tiny-ca:hunter2@database/tiny-ca\n")
+    with pytest.raises(SettingsError, match="kept in SQLite or PostgreSQL") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_database_url_file_in_the_env_file(tmp_path: Path) -> None:
+    """``.env`` may name the file too."""
+    (tmp_path / "database-url").write_text("postgresql://database/tiny-ca")
+    (tmp_path / ".env").write_text("TINY_CA_DATABASE_URL_FILE=database-url\n")
+    assert load_settings().effective_database_url == "postgresql://database/tiny-ca"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
 def test_loopback_needs_no_tls(host: str) -> None:
     """Only this machine can listen in on loopback."""

@@ -194,3 +194,27 @@ def test_writes_take_the_lock_before_they_read(path: Path, *, write: bool) -> No
     (handler.write if write else handler.read)(queries.list_certificates)
     handler.close()
     assert seen[0] == ("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def test_patience_ends_and_the_work_does_not(path: Path) -> None:
+    """Who has waited long enough is told so; what they asked for comes to its end. The patient wait for that."""
+
+    async def run() -> None:
+        handler = AsyncDBHandler(f"sqlite:///{path}", strict=True, patience=0.1)
+        await handler.patient().ping()
+        late, later = entry(), entry()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(RegistryUnavailable, match=r"no answer within 0\.1 seconds"):
+                await handler.write(queries.insert_certificates, [late], now=NOW)
+            waiting = asyncio.create_task(handler.patient().write(queries.insert_certificates, [later], now=NOW))
+            assert await asyncio.wait([waiting], timeout=0.2) == (set(), {waiting})
+            other.execute("ROLLBACK")
+        await waiting
+        await handler.aclose()
+        again = AsyncDBHandler(f"sqlite:///{path}", strict=True)
+        kept = {record.serial_number for record in await again.read(queries.list_certificates)}
+        await again.aclose()
+        assert kept == {late.serial_number, later.serial_number}
+
+    asyncio.run(run())
