@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from app.cli_db import mount_db
 from app.cli_root import mount_root
 from app.cli_transfer import mount_transfer
 from app.client.commands import mount
@@ -224,5 +225,6 @@ def _announce(settings: Settings, root_fingerprints: Sequence[str]) -> None:
         )
 
 
+_db = mount_db(cli, settings=_settings, guarded=_guarded)
 mount_root(cli, settings=_settings, guarded=_guarded)
-mount_transfer(cli, settings=_settings, guarded=_guarded)
+mount_transfer(cli, _db, settings=_settings, guarded=_guarded)

@@ -37,7 +37,7 @@ class _Guarded(Protocol):
     def __call__(self, run: Callable[[], _T], /) -> _T: ...
 
 
-def mount_transfer(cli: typer.Typer, *, settings: Callable[..., Settings], guarded: _Guarded) -> None:
+def mount_transfer(cli: typer.Typer, db: typer.Typer, *, settings: Callable[..., Settings], guarded: _Guarded) -> None:
     """Add the commands; the two arguments are how the command line reads settings and fails."""
 
     @cli.command()
@@ -100,8 +100,6 @@ def mount_transfer(cli: typer.Typer, *, settings: Callable[..., Settings], guard
         )
         _show(_run(guarded, lambda: import_from(read, kind, path, given, dry_run=dry_run)))
 
-    db = typer.Typer(no_args_is_help=True, help="The service's database.")
-
     @db.command("copy")
     def copy(
         source: Annotated[str, typer.Argument(metavar="FROM", help="The URL of a database: sqlite:///FILE …")],
@@ -113,8 +111,6 @@ def mount_transfer(cli: typer.Typer, *, settings: Callable[..., Settings], guard
         from app.transfer.copying import copy_database
 
         _show(_run(guarded, lambda: copy_database(source, target)))
-
-    cli.add_typer(db, name="db")
 
 
 def _backup_passphrase(settings: Settings, file: Path | None, *, twice: bool, guarded: _Guarded) -> str:

@@ -1,7 +1,8 @@
-"""The database's schema, brought up to date with Alembic before anything else touches it."""
+"""The service's way to its database, and the schema there, brought up to date with Alembic before anything else."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +12,57 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
 
-from app.settings import SettingsError
+from app.settings import Settings, SettingsError
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.engine import WRITE
 from tiny_ca.db.policy import translated
 
-__all__ = ["UNFINISHED", "head", "is_current", "is_known", "mark", "revision", "upgrade", "upgrade_within"]
+__all__ = [
+    "UNFINISHED",
+    "Revisions",
+    "connect",
+    "head",
+    "is_current",
+    "is_known",
+    "mark",
+    "require_current",
+    "revision",
+    "revisions",
+    "serves",
+    "upgrade",
+    "upgrade_within",
+]
 
 # Any constant does, as long as nobody else takes it.
 _UPGRADE_LOCK: Final = 0x7469_6E79_6D69
 # The revision of a database that is being filled begins so: whoever would serve from it, or change it, must not.
 UNFINISHED: Final = "copy-of-"
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """Of the schema that is there, None where there is none, and of the one that this program needs."""
+
+    found: str | None
+    needed: str
+    is_newer: bool = False  # than any that this program knows
+
+    @property
+    def is_current(self) -> bool:
+        """Whether they are the same."""
+        return self.found == self.needed
+
+
+def connect(settings: Settings, *, patience: float | None = None) -> AsyncDBHandler:
+    """The database of these settings; nothing is opened yet. ``patience`` in seconds, as the handler has it."""
+    return AsyncDBHandler(
+        settings.effective_database_url,
+        strict=True,
+        crl_window=None,
+        create_all=False,
+        settings=settings.database_engine,
+        patience=patience,
+    )
 
 
 async def upgrade(db: AsyncDBHandler) -> None:
@@ -39,9 +80,45 @@ async def upgrade(db: AsyncDBHandler) -> None:
             await connection.run_sync(upgrade_within)
 
 
+async def revisions(db: AsyncDBHandler) -> Revisions:
+    """Which schema is there, and which one is needed.
+
+    Raises
+    ------
+    RegistryUnavailable
+        The database does not answer.
+    """
+    return await db.read(lambda session: _revisions(session.connection()))
+
+
 async def is_current(db: AsyncDBHandler) -> bool:
     """Whether the schema is the one this program knows."""
-    return await db.read(lambda session: revision(session.connection()) == head())
+    return (await revisions(db)).is_current
+
+
+async def serves(db: AsyncDBHandler) -> bool:
+    """Whether a program that runs already can go on with the schema: migrations expand, so a newer one does as well."""
+    schema = await revisions(db)
+    return schema.is_current or schema.is_newer
+
+
+async def require_current(db: AsyncDBHandler) -> None:
+    """Change nothing.
+
+    Raises
+    ------
+    SettingsError
+        The schema is another one than this program needs.
+    RegistryUnavailable
+        The database does not answer.
+    """
+    schema = await revisions(db)
+    if schema.is_current:
+        return
+    _check_ours(schema.found)
+    found = "has no schema yet" if schema.found is None else f"is at revision {schema.found}"
+    message = f"TINY_CA_AUTO_MIGRATE: the database {found}, and {schema.needed} is needed: run 'tiny-ca db upgrade'"
+    raise SettingsError(message)
 
 
 def upgrade_within(connection: Connection, to: str | None = None) -> None:
@@ -54,19 +131,13 @@ def upgrade_within(connection: Connection, to: str | None = None) -> None:
     """
     if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
         connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-    wanted = to or head()
-    found = revision(connection)
+    wanted, found = to or head(), revision(connection)
     if found == wanted:
         return
-    if found is not None and found.startswith(UNFINISHED):
-        message = "it holds a copy that is not finished: run tiny-ca db copy again"
-        raise SettingsError(f"TINY_CA_DATABASE_URL: {message}")
-    if found is not None and not is_known(found):
-        message = f"TINY_CA_DATABASE_URL: the schema is at revision {found}, which is newer than this program"
-        raise SettingsError(message)
+    _check_ours(found)
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, wanted or "head")
+    command.upgrade(config, wanted)
 
 
 def revision(connection: Connection) -> str | None:
@@ -84,9 +155,26 @@ def mark(connection: Connection, name: str | None) -> None:
     connection.execute(text("UPDATE alembic_version SET version_num = :name"), {"name": name or head()})
 
 
-def head() -> str | None:
-    """The revision that this program knows."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def head() -> str:
+    """The revision that this program needs."""
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    assert newest is not None, "no migrations were found"  # noqa: S101  # they are part of the program
+    return newest
+
+
+def _check_ours(found: str | None) -> None:
+    if found is not None and found.startswith(UNFINISHED):
+        message = "it holds a copy that is not finished: run tiny-ca db copy again"
+        raise SettingsError(f"TINY_CA_DATABASE_URL: {message}")
+    if found is not None and not is_known(found):
+        message = f"TINY_CA_DATABASE_URL: the schema is at revision {found}, which is newer than this program"
+        raise SettingsError(message)
+
+
+def _revisions(connection: Connection) -> Revisions:
+    found, needed = revision(connection), head()
+    is_foreign = found is not None and found != needed and not found.startswith(UNFINISHED)
+    return Revisions(found, needed, is_newer=is_foreign and not is_known(str(found)))
 
 
 def _config() -> Config:

@@ -58,7 +58,6 @@ from app.tracing import TracedRequestMiddleware, close_tracing, tracing_from
 from tiny_ca.ca_factory.profile_file import parse_profiles
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.engine import EngineSettings
 from tiny_ca.db.entries import AuditEntry, TokenEntry
 from tiny_ca.db.models import TokenRecord
 from tiny_ca.db.queries.issuers import list_issuers
@@ -85,8 +84,6 @@ _ROUTERS = (
 _COUNT_SECONDS = 30.0
 # A request waits for the database so long, and no longer; less than clients wait for their answer.
 _PATIENCE_SECONDS = 10.0
-# Shorter, so that what waits for a lock ends as a failure, and is not done after its caller was told 503.
-_LOCK_SECONDS = 8.0
 _DESCRIPTION = """
 Send a CSR, get a certificate. Every answer that is not a success is a problem document (RFC 9457) with a `request_id`.
 """
@@ -165,21 +162,14 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
     Raises
     ------
     SettingsError
-        A secret does not fit, or a folder cannot be written.
+        A secret does not fit, a folder cannot be written, or the schema is not the one that is needed.
     RegistryUnavailable
         The database does not answer.
     """
     prepare_data_dir(settings.data_dir)
-    db = AsyncDBHandler(
-        settings.effective_database_url,
-        strict=True,
-        crl_window=None,
-        create_all=False,
-        settings=EngineSettings(lock_timeout=_LOCK_SECONDS),
-        patience=_PATIENCE_SECONDS,
-    )
+    db = database.connect(settings, patience=_PATIENCE_SECONDS)
     try:
-        await database.upgrade(db)
+        await (database.upgrade(db) if settings.auto_migrate else database.require_current(db))
         is_new = not await db.read(list_issuers)
         passphrase = key_passphrase(settings, create=is_new)
         issuers = IssuerStore(db, settings.effective_public_url)
@@ -257,7 +247,7 @@ async def _start(
     stack.push_async_callback(jobs.stop)
     readiness = Readiness(
         database=lambda: touch(db),
-        migrations=lambda: database.is_current(db),
+        migrations=lambda: database.serves(db),
         issuers=issuers,
         crls=crls,
         failed_jobs=jobs.failing,

@@ -223,7 +223,7 @@ def _with_database(settings: Settings, work: Callable[[AsyncDBHandler], Awaitabl
         raise _no_ca(settings)
 
     async def run() -> _T:
-        db = AsyncDBHandler(settings.effective_database_url, strict=True, crl_window=None, create_all=False)
+        db = database.connect(settings)
         try:
             if not await database.is_current(db):
                 raise _no_ca(settings)

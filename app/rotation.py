@@ -16,7 +16,6 @@ from app import database
 from app.auth.tokens import ADMIN_TOKEN_ID, token_sha256
 from app.services.secrets import ADMIN_TOKEN_FILE, replace_admin_token
 from app.settings import Settings, SettingsError
-from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, TokenEntry
 from tiny_ca.db.queries.tokens import put_token, token_by_id
 from tiny_ca.exc import RegistryUnavailable
@@ -66,7 +65,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 async def _rotate(settings: Settings, clock: Callable[[], datetime]) -> Path:
-    db = AsyncDBHandler(settings.effective_database_url, strict=True, crl_window=None, create_all=False)
+    db = database.connect(settings)
     try:
         # 1. Whatever can be refused is refused before the file changes.
         if not await database.is_current(db) or await db.read(token_by_id, ADMIN_TOKEN_ID) is None:

@@ -24,7 +24,7 @@ from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
 from tiny_ca.ca_factory.profiles import MIN_LIFETIME
 from tiny_ca.ca_factory.subject import checked_subject
-from tiny_ca.db.engine import async_url
+from tiny_ca.db.engine import EngineSettings, async_url
 from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
 
@@ -38,6 +38,10 @@ MIN_SECRET_LENGTH: Final = 32
 MIN_PASSPHRASE_LENGTH: Final = 16
 # In place of a file's name: the CAs of this service.
 OWN_CAS: Final = Path("self")
+# As EngineSettings names them.
+_DATABASE_TIMEOUTS: Final = tuple(
+    f"database_{name}_timeout" for name in ("pool", "connect", "busy", "statement", "lock", "idle")
+)
 
 
 class SettingsError(Exception):
@@ -59,6 +63,16 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     database_url: str | None = None
     database_url_file: Path | None = None
+    database_pool_size: int = Field(default=5, ge=1, le=100)
+    database_max_overflow: int = Field(default=10, ge=0, le=100)
+    database_pool_timeout: Lifetime = timedelta(seconds=10)
+    database_connect_timeout: Lifetime = timedelta(seconds=5)
+    database_busy_timeout: Lifetime = timedelta(seconds=5)
+    database_statement_timeout: Lifetime = timedelta(seconds=30)
+    # Shorter than a request waits: what waits for a lock ends as a failure, not after its caller was told that it failed.
+    database_lock_timeout: Lifetime = timedelta(seconds=8)
+    database_idle_timeout: Lifetime = timedelta(seconds=10)
+    auto_migrate: bool = True
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
@@ -104,6 +118,13 @@ class Settings(BaseSettings):
     def _job_lease_is_sane(cls, value: timedelta) -> timedelta:
         if not timedelta(seconds=1) <= value <= timedelta(minutes=10):
             raise ValueError("a job's lease lasts from 1s to 10m")
+        return value
+
+    @field_validator(*_DATABASE_TIMEOUTS)
+    @classmethod
+    def _database_timeout_is_sane(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= timedelta(minutes=10):
+            raise ValueError("the database is waited for from 1s to 10m")
         return value
 
     @field_validator("tls_lifetime")
@@ -211,6 +232,16 @@ class Settings(BaseSettings):
     def effective_database_url(self) -> str:
         """The database's URL; SQLite in the data folder unless set."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'tiny-ca.db'}"
+
+    @property
+    def database_engine(self) -> EngineSettings:
+        """The bounds of what is asked of the database."""
+        timeouts = {name.removeprefix("database_"): getattr(self, name) for name in _DATABASE_TIMEOUTS}
+        return EngineSettings(
+            pool_size=self.database_pool_size,
+            max_overflow=self.database_max_overflow,
+            **{name: value.total_seconds() for name, value in timeouts.items()},
+        )
 
     @property
     def effective_public_url(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx
 import pytest
 
 from tests.postgres import any_server, new_database
-from tests.running import RunningService
+from tests.running import DATABASE_URL, RunningService
 
 # Beside the built-in profiles, unchanged: one for each constraint that none of those has.
 _PROFILES = """
@@ -36,6 +38,8 @@ min_lifetime = "1h"
 extends = "client"
 max_lifetime = "9000d"
 """
+
+NewEnvironment: TypeAlias = Callable[[], AbstractContextManager[dict[str, str]]]
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +71,68 @@ def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of database that services run over, one after the other."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """The service as a process, with the built-in profiles and a few more; nobody may stop it."""
-    folder = tmp_path_factory.mktemp("service")
+def new_environment(database: str, request: pytest.FixtureRequest) -> NewEnvironment:
+    """What gives a service's environment with an empty database of that kind; SQLite is in the data folder."""
+    if database == "sqlite":
+        return lambda: nullcontext({})
+    url: str = request.getfixturevalue("postgres_url")
+    return lambda: _postgres_environment(url)
+
+
+@contextmanager
+def _postgres_environment(server_url: str) -> Iterator[dict[str, str]]:
+    with new_database(server_url) as url:
+        yield {DATABASE_URL: url}
+
+
+@pytest.fixture
+def environment(new_environment: NewEnvironment) -> Iterator[dict[str, str]]:
+    """The environment of one test's own service."""
+    with new_environment() as made:
+        yield made
+
+
+@contextmanager
+def _service(folder: Path, environment: dict[str, str]) -> Iterator[RunningService]:
+    """With the built-in profiles and a few more."""
     (folder / "profiles.toml").write_text(_PROFILES)
-    with RunningService(folder, "--profiles-file", "profiles.toml") as running:
+    with RunningService(folder, "--profiles-file", "profiles.toml", environment=environment) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sqlite_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """The service over SQLite."""
+    with _service(tmp_path_factory.mktemp("service"), {}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql_service(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[RunningService]:
+    """The service over PostgreSQL."""
+    with (
+        _postgres_environment(postgres_url) as environment,
+        _service(tmp_path_factory.mktemp("service"), environment) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(database: str, request: pytest.FixtureRequest) -> RunningService:
+    """The service as a process, over each database in turn; nobody may stop it.
+
+    Both run until the session ends: pytest goes back and forth between them once a file.
+    """
+    running: RunningService = request.getfixturevalue(f"{database}_service")
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from typing import Any, Self
 
 import httpx
 
-__all__ = ["CERTIFICATES", "RunningService", "make_csr", "openssl", "tiny_ca"]
+__all__ = ["CERTIFICATES", "DATABASE_URL", "RunningService", "make_csr", "openssl", "tiny_ca"]
 
 CERTIFICATES = "/api/v1/certificates"
+DATABASE_URL = "TINY_CA_DATABASE_URL"
 _START_SECONDS = 30
 _STOP_SECONDS = 15
 # A private key in PEM, a token of ours, and a signed one (RFC 7515 §7.1: its header begins so in base64url).
@@ -56,6 +57,11 @@ class RunningService:
     def data(self) -> Path:
         """The data folder."""
         return self.folder / "data"
+
+    @property
+    def database_url(self) -> str:
+        """The URL of its database."""
+        return self._environment.get(DATABASE_URL) or f"sqlite:///{self.data / 'tiny-ca.db'}"
 
     @property
     def token(self) -> str:

@@ -34,7 +34,8 @@ from tiny_ca.exc import Conflict, NotFound
 __all__ = ["IssuerStore"]
 
 _log = structlog.get_logger(__name__)
-_WATCH_SECONDS: Final = 1.0
+# Together with the reading, what others changed holds here within a second.
+_WATCH_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ class IssuerStore:
 
     async def load_revoked(self) -> None:
         """Learn which CAs are revoked."""
-        self._revoked = await self._db.read(_revoked, self._loaded.known)
+        async with self._loading:
+            self._revoked = await self._db.read(_revoked, self._loaded.known)
 
     async def load(self, passphrase: str) -> None:
         """Load every CA of the database, and decrypt the keys that are there; remember the passphrase for later ones.
@@ -203,7 +205,7 @@ class IssuerStore:
         await self._load()
 
     async def refresh(self) -> None:
-        """Learn what changed, whoever changed it; where nothing did, this costs two small queries.
+        """Learn what changed, whoever changed it; where nothing did, this costs one transaction of two small queries.
 
         Raises
         ------
@@ -212,10 +214,12 @@ class IssuerStore:
         SettingsError
             A key that is new here is encrypted under another passphrase.
         """
-        if await self._db.read(issuer_states) != self._loaded.states:
-            await self._load()
-        else:
-            await self.load_revoked()
+        async with self._loading:
+            states, revoked = await self._db.read(_states, self._loaded.known)
+            if states == self._loaded.states:
+                self._revoked = revoked
+                return
+        await self._load()
 
     def encrypt(self, private_key: PrivateKey) -> str:
         """A CA's key as the database keeps it; takes some milliseconds."""
@@ -234,8 +238,14 @@ class IssuerStore:
             records = await self._db.read(list_issuers)
             signers = {identifier: issuer.signer for identifier, issuer in self._loaded.issuers.items()}
             self._loaded = await asyncio.to_thread(_read, records, signers, self._passphrase, self._public_url)
-            await self.load_revoked()
+            self._revoked = await self._db.read(_revoked, self._loaded.known)
         _log.debug("issuers.loaded", issuers=len(records), keys=len(self._loaded.issuers))
+
+
+def _states(
+    session: Session, known: Mapping[str, tuple[x509.Certificate, ...]]
+) -> tuple[frozenset[IssuerState], frozenset[str]]:
+    return issuer_states(session), _revoked(session, known)
 
 
 def _revoked(session: Session, known: Mapping[str, tuple[x509.Certificate, ...]]) -> frozenset[str]:

@@ -94,7 +94,7 @@ class Readiness:
         return _OK
 
     async def _ask_migrations(self) -> str:
-        return _OK if await self._migrations() else "the schema is not the one this program knows"
+        return _OK if await self._migrations() else "the schema is older than this program"
 
     async def _ask_signature(self) -> str:
         issuer = self._issuers.default

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -13,6 +11,7 @@ import pytest
 from tests.api.answers import issued, problem
 from tests.api.asking import csr, fresh_key, fresh_name
 from tests.running import CERTIFICATES, RunningService
+from tests.stored import everything, rows
 
 JSON = {"Accept": "application/json"}
 
@@ -97,21 +96,20 @@ def test_a_file_with_a_key_is_not_given_twice(api: httpx.Client, again: str) -> 
     assert len(api.get(CERTIFICATES, params={"common_name": config["common_name"]}).json()["items"]) == 1
 
 
-def test_no_password_is_kept(tmp_path: Path) -> None:
+def test_no_password_is_kept(tmp_path: Path, environment: dict[str, str]) -> None:
     """What is kept of a request says nothing of the password in it, and no log line does."""
     config = {"common_name": fresh_name()}
     bodies = [b'{"common_name":"%s"%s}' % (config["common_name"].encode(), rest) for rest in (
         b"", b',"pkcs12_password":"hunter2"', b',"pkcs12_password":"hunter3"', b',"pkcs12_passw\\u006frd":"hunter4"',
     )]  # fmt: skip
-    with RunningService(tmp_path) as service, service.client() as client:
+    with RunningService(tmp_path, environment=environment) as service, service.client() as client:
         headers = [_key() for _ in bodies]
         for body, key in zip(bodies, headers, strict=True):
             assert client.post(CERTIFICATES, content=body, headers=key).status_code == 201
-        with closing(sqlite3.connect(tmp_path / "data" / "tiny-ca.db")) as database:
-            kept = dict(database.execute("SELECT key, request_sha256 FROM idempotency_keys").fetchall())
-            everything = "".join(database.iterdump())
+        kept = dict(map(tuple, rows(service.database_url, "SELECT key, request_sha256 FROM idempotency_keys")))
+        stored = everything(service.database_url)
     assert len({kept[key["Idempotency-Key"]] for key in headers}) == 1
-    for text in (everything, service.log):
+    for text in (stored, service.log):
         assert not [word for word in ("hunter2", "hunter3", "hunter4") if word in text]
 
 
@@ -124,10 +122,10 @@ def test_a_refusal_is_not_kept(api: httpx.Client) -> None:
     issued(api.post(CERTIFICATES, content=asked, headers=JSON | key))
 
 
-def test_over_a_restart(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_over_a_restart(tmp_path: Path, environment: dict[str, str]) -> None:
     """The key is as durable as the certificate: after kill -9 it stands for the same one."""
     key, asked = _key(), csr(fresh_name())
-    with RunningService(tmp_path_factory.mktemp("restart")) as service:
+    with RunningService(tmp_path, environment=environment) as service:
         with service.client() as client:
             first = issued(client.post(CERTIFICATES, content=asked, headers=JSON | key))
         service.kill()

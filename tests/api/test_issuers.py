@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.api.answers import certificate_of, detail_of_refusal, issued, problem
+from tests.conftest import NewEnvironment
 from tests.made_elsewhere import ForeignCA, foreign_ca
 from tests.pkilint_check import certificate_findings, crl_findings
 from tests.running import CERTIFICATES, RunningService, openssl
@@ -47,9 +48,12 @@ FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def own(tmp_path_factory: pytest.TempPathFactory, new_environment: NewEnvironment) -> Iterator[RunningService]:
     """A service that these tests may turn upside down."""
-    with RunningService(tmp_path_factory.mktemp("issuers")) as running:
+    with (
+        new_environment() as environment,
+        RunningService(tmp_path_factory.mktemp("issuers"), environment=environment) as running,
+    ):
         yield running
 
 
@@ -705,9 +709,9 @@ class TestRevoking:
         assert api.get(f"{ISSUERS}/{issuer}").json()["revoked"] is False
 
 
-def test_other_processes_learn_of_it(tmp_path: Path) -> None:
+def test_other_processes_learn_of_it(tmp_path: Path, environment: dict[str, str]) -> None:
     """With several workers, what one of them changed holds in all within about a second."""
-    with RunningService(tmp_path, "--workers", "2") as service:
+    with RunningService(tmp_path, "--workers", "2", environment=environment) as service:
         service.wait_until_ready()
         with service.client() as client:
             new = made(client.post(ISSUERS, json={"common_name": "Everywhere"}))["id"]

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from tests.api.answers import certificate_of, detail_of_refusal, issued, problem
 from tests.api.asking import csr, fresh_name
+from tests.conftest import NewEnvironment
 from tests.oidc_provider import JOB, RunningProvider
 from tests.running import CERTIFICATES, RunningService, tiny_ca
 
@@ -57,11 +58,16 @@ def provider(process: RunningProvider) -> RunningProvider:
 
 
 @pytest.fixture(scope="module")
-def ci(process: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def ci(
+    process: RunningProvider, tmp_path_factory: pytest.TempPathFactory, new_environment: NewEnvironment
+) -> Iterator[RunningService]:
     """A service that trusts it."""
     folder = tmp_path_factory.mktemp("ci")
     _config(folder, process, "one_use = true")
-    with RunningService(folder, "--config-file", "config.toml") as running:
+    with (
+        new_environment() as environment,
+        RunningService(folder, "--config-file", "config.toml", environment=environment) as running,
+    ):
         yield running
 
 

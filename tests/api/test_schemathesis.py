@@ -13,9 +13,9 @@ _HERE = Path(__file__).parent
 _TOP = _HERE.parents[1]
 
 
-def test_every_answer_is_as_described(tmp_path: Path) -> None:
+def test_every_answer_is_as_described(tmp_path: Path, environment: dict[str, str]) -> None:
     """All checks of schemathesis, on every operation; what it finds is printed with a curl that shows it."""
-    with RunningService(tmp_path) as service:
+    with RunningService(tmp_path, environment=environment) as service:
         run = subprocess.run(
             [
                 Path(sys.executable).with_name("schemathesis"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from app.auth.token_format import is_mistyped, make_token
 from tests.api.answers import issued, problem
 from tests.api.asking import csr, fresh_key, fresh_name
 from tests.running import CERTIFICATES, RunningService
+from tests.stored import everything
 
 TOKENS = "/api/v1/tokens"
 JSON = {"Accept": "application/json"}
@@ -52,8 +52,9 @@ class TestMaking:
         assert {name: value for name, value in made.items() if name != "token"} == listed
         assert listed["max_lifetime"] == "1h"
         secret = made["token"].removeprefix("tcat_")
-        with closing(sqlite3.connect(service.data / "tiny-ca.db")) as database:
-            assert secret not in "".join(database.iterdump())
+        stored = everything(service.database_url)
+        assert made["id"] in stored
+        assert secret not in stored
         assert secret not in service.log
 
     @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, QueuePool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError
@@ -42,6 +43,13 @@ WRITE: Final = {"tiny_ca_begin": "BEGIN IMMEDIATE"}
 # Any constant does, as long as nobody else takes it: the advisory lock under which tables are made.
 _CREATE_LOCK: Final = 0x7469_6E79_6361
 _FILE_MODE: Final = 0o600
+# libpq's TLS parameters (PostgreSQL docs §34.1.2) that asyncpg reads from a connection string, not as arguments.
+_TLS_PARAMETERS: Final = frozenset(
+    {
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +100,7 @@ def async_url(db_url: str | URL) -> URL:
     if find_spec("asyncpg") is None:
         message = "an async handler needs asyncpg for PostgreSQL: pip install asyncpg, or use SyncDBHandler"
         raise Invalid(message, field="db_url", value=url.render_as_string())
-    return _renamed(url.set(drivername="postgresql+asyncpg"), "sslmode", "ssl")
+    return _renamed(url.set(drivername="postgresql+asyncpg"), "ssl", "sslmode")
 
 
 def make_sync_engine(db_url: str | URL, settings: EngineSettings) -> Engine:
@@ -106,7 +114,9 @@ def make_sync_engine(db_url: str | URL, settings: EngineSettings) -> Engine:
 def make_async_engine(db_url: str | URL, settings: EngineSettings) -> AsyncEngine:
     """Make an async engine; nothing is opened yet."""
     url = async_url(db_url)
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **_options(url, settings))
+    options = _options(url, settings)
+    url = url.difference_update_query(_TLS_PARAMETERS)
+    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
     _prepare(engine.sync_engine)
     return engine
 
@@ -166,6 +176,7 @@ def _connect_args(url: URL, settings: EngineSettings) -> dict[str, Any]:
     match url.get_driver_name():
         case "asyncpg":
             return {
+                **_tls_arguments(url),
                 "timeout": settings.connect_timeout,
                 # The server ends a statement at its own timeout; this one is for a server that no longer answers.
                 "command_timeout": settings.statement_timeout + settings.connect_timeout,
@@ -178,6 +189,12 @@ def _connect_args(url: URL, settings: EngineSettings) -> dict[str, Any]:
             }
         case _:
             return {"timeout": settings.busy_timeout, "check_same_thread": False}
+
+
+def _tls_arguments(url: URL) -> dict[str, str]:
+    """What asyncpg is told of TLS: a connection string with nothing else in it, which it reads as libpq does."""
+    query = urlencode({name: url.query[name] for name in sorted(_TLS_PARAMETERS & url.query.keys())}, doseq=True)
+    return {"dsn": f"postgresql://?{query}"} if query else {}
 
 
 def _prepare(engine: Engine) -> None:

@@ -26,7 +26,7 @@ async def _readiness(ca: OpenCA, *, db: AsyncDBHandler | None = None, jobs: dict
     asked = db or ca.db
     return Readiness(
         database=asked.ping,
-        migrations=lambda: database.is_current(asked),
+        migrations=lambda: database.serves(asked),
         issuers=ca.issuers,
         crls=crls,
         failed_jobs=lambda: jobs or {},

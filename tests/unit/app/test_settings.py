@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import SettingsError, load_settings
+from tiny_ca.db.engine import EngineSettings
 from tiny_ca.models.key_spec import KeySpec
 
 
@@ -41,6 +42,11 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
         ("TINY_CA_CRL_LIFETIME", "15 parsecs", "no lifetime such as 15m"),
         ("TINY_CA_CRL_LIFETIME", "30s", "a CRL lives from 1m"),
         ("TINY_CA_JOB_LEASE", "11m", "a job's lease lasts from 1s to 10m"),
+        ("TINY_CA_DATABASE_POOL_SIZE", "0", "TINY_CA_DATABASE_POOL_SIZE"),
+        ("TINY_CA_DATABASE_MAX_OVERFLOW", "-1", "TINY_CA_DATABASE_MAX_OVERFLOW"),
+        ("TINY_CA_DATABASE_LOCK_TIMEOUT", "0s", "TINY_CA_DATABASE_LOCK_TIMEOUT"),
+        ("TINY_CA_DATABASE_STATEMENT_TIMEOUT", "11m", "waited for from 1s to 10m"),
+        ("TINY_CA_AUTO_MIGRATE", "perhaps", "TINY_CA_AUTO_MIGRATE"),
         ("TINY_CA_PUBLIC_URL", "ca.example.org", "no absolute URI"),
         ("TINY_CA_PUBLIC_URL", "http://a b", "no absolute URI"),
         ("TINY_CA_PUBLIC_URL", "http://bücher.example", "no absolute URI"),
@@ -80,6 +86,30 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINY_CA_KEY_PASSPHRASE", "a-passphrase-that-is-long-enough")
     settings = load_settings()
     assert "long-enough" not in repr(settings)
+
+
+def test_bounds_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a variable of its own; unset, they are the library's."""
+    assert load_settings().database_engine == EngineSettings()
+    for name in (
+        "POOL_TIMEOUT",
+        "CONNECT_TIMEOUT",
+        "BUSY_TIMEOUT",
+        "STATEMENT_TIMEOUT",
+        "LOCK_TIMEOUT",
+        "IDLE_TIMEOUT",
+    ):
+        monkeypatch.setenv(f"TINY_CA_DATABASE_{name}", "1m")
+    assert load_settings(database_pool_size=7, database_max_overflow=0).database_engine == EngineSettings(
+        pool_size=7,
+        max_overflow=0,
+        pool_timeout=60,
+        connect_timeout=60,
+        busy_timeout=60,
+        statement_timeout=60,
+        lock_timeout=60,
+        idle_timeout=60,
+    )
 
 
 def test_a_secret_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None:

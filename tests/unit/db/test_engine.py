@@ -26,9 +26,9 @@ def test_sqlite_urls_fit_both_handlers(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "postgresql+psycopg"])
 def test_postgresql_urls_fit_both_handlers(scheme: str) -> None:
-    """The driver of a PostgreSQL URL is the handler's, and TLS is asked for in the driver's own word."""
+    """The driver of a PostgreSQL URL is the handler's, and TLS is asked for in libpq's words."""
     assert str(sync_url(f"{scheme}://h/d?ssl=require")) == "postgresql+psycopg://h/d?sslmode=require"
-    assert str(async_url(f"{scheme}://h/d?sslmode=require")) == "postgresql+asyncpg://h/d?ssl=require"
+    assert str(async_url(f"{scheme}://h/d?ssl=require")) == "postgresql+asyncpg://h/d?sslmode=require"
 
 
 @pytest.mark.parametrize("url", ["mysql://u:hunter2@h/d", "hunter2"])

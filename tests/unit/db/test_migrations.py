@@ -21,13 +21,16 @@ from tiny_ca.db.models import Base
 ROOT = Path(__file__).parents[3]
 
 
-def _migrated(connection: Connection, revision: str = "head") -> None:
+def migrated(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema there, down where that is ``base``."""
     config = Config(str(ROOT / "alembic.ini"))
     config.attributes["connection"] = connection
     (command.downgrade if revision == "base" else command.upgrade)(config, revision)
 
 
-def _in_transaction(db_url: str, *units: Callable[[Connection], object]) -> list[object]:
+def in_transaction(db_url: str, *units: Callable[[Connection], object]) -> list[object]:
+    """Run these, one after the other, in one transaction that writes; returns what each returned."""
+
     async def run() -> list[object]:
         engine = make_async_engine(db_url, EngineSettings())
         async with engine.execution_options(**WRITE).begin() as connection:
@@ -64,21 +67,21 @@ def _indexes(connection: Connection) -> dict[str, list[tuple[str | None, tuple[s
 
 def test_migrations_make_what_the_models_describe(db_url: str) -> None:
     """After every migration Alembic finds no difference to the models."""
-    assert _in_transaction(db_url, _migrated, _difference)[1] == []
+    assert in_transaction(db_url, migrated, _difference)[1] == []
 
 
 def test_migrated_indexes_are_those_of_create_all(db_url: str) -> None:
     """Partial indexes too are the same, whether migrated or made by create_all."""
-    migrated = _in_transaction(db_url, _migrated, _indexes, lambda connection: _migrated(connection, "base"))[1]
-    assert _in_transaction(db_url, Base.metadata.create_all, _indexes)[1] == migrated
+    by_migrations = in_transaction(db_url, migrated, _indexes, lambda connection: migrated(connection, "base"))[1]
+    assert in_transaction(db_url, Base.metadata.create_all, _indexes)[1] == by_migrations
 
 
 def test_downgrade_leaves_nothing_but_alembics_own(db_url: str) -> None:
     """The way back drops every table."""
-    answers = _in_transaction(
+    answers = in_transaction(
         db_url,
-        _migrated,
-        lambda connection: _migrated(connection, "base"),
+        migrated,
+        lambda connection: migrated(connection, "base"),
         lambda connection: inspect(connection).get_table_names(),
     )
     assert answers[2] == ["alembic_version"]
@@ -87,7 +90,7 @@ def test_downgrade_leaves_nothing_but_alembics_own(db_url: str) -> None:
 def test_given_connection_leaves_logging_alone(tmp_path: Path) -> None:
     """A service that migrates keeps its own logging."""
     before = (logging.root.level, list(logging.root.handlers))
-    _in_transaction(f"sqlite:///{tmp_path / 'ca.db'}", _migrated)
+    in_transaction(f"sqlite:///{tmp_path / 'ca.db'}", migrated)
     assert (logging.root.level, list(logging.root.handlers)) == before
 
 

@@ -123,9 +123,10 @@ NewManager: TypeAlias = Callable[[str], Manager]
 KINDS: Final = ("sync", "async", "async over sync")
 
 
-def make_manager(kind: str, home: Path, runner: asyncio.Runner) -> Manager:
+def make_manager(kind: str, home: Path, runner: asyncio.Runner, db_url: str | None = None) -> Manager:
+    """Without a URL, over a SQLite file in its home."""
     home.mkdir(exist_ok=True)
-    folder, db_url = home / "pki", f"sqlite:///{home / 'ca.db'}"
+    folder, db_url = home / "pki", db_url or f"sqlite:///{home / 'ca.db'}"
     manager: CertLifecycleManager | AsyncCertLifecycleManager
     if kind == "sync":
         manager = CertLifecycleManager(LocalStorage(folder), db_handler=SyncDBHandler(db_url))

@@ -755,9 +755,9 @@ class TestOtherPeoplesParts:
     """A registry and a storage that have the documented methods and no more."""
 
     @pytest.fixture
-    def plain(self, tmp_path: Path) -> Iterator[CertLifecycleManager]:
+    def plain(self, tmp_path: Path, db_url: str) -> Iterator[CertLifecycleManager]:
         """Give a manager over them, with a CA."""
-        handler = SyncDBHandler(f"sqlite:///{tmp_path / 'ca.db'}")
+        handler = SyncDBHandler(db_url)
         manager = CertLifecycleManager(plain_storage(tmp_path / "pki"), db_handler=plain_registry(handler))
         paths = manager.create_self_signed_ca(CA)
         manager.factory = CertificateFactory(CAFileLoader(*paths))

@@ -172,9 +172,8 @@ class TestFailures:
 
 
 class TestTwoAtOnce:
-    def test_exactly_one_wins(self, tmp_path: Path) -> None:
+    def test_exactly_one_wins(self, tmp_path: Path, db_url: str) -> None:
         """Of many that issue one name at once exactly one gets it; of the others nothing is left."""
-        db_url = f"sqlite:///{tmp_path / 'ca.db'}"
         first = Manager(
             CertLifecycleManager(LocalStorage(tmp_path / "pki"), db_handler=SyncDBHandler(db_url)),
             tmp_path / "pki",
