@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     database_connect_timeout: Lifetime = timedelta(seconds=5)
     database_busy_timeout: Lifetime = timedelta(seconds=5)
     database_statement_timeout: Lifetime = timedelta(seconds=30)
-    # Shorter than a request waits: what waits for a lock ends as a failure, not after its caller was told that it failed.
+    # Shorter than a request waits: what waits for a lock ends before its caller is told that nothing is known.
     database_lock_timeout: Lifetime = timedelta(seconds=8)
     database_idle_timeout: Lifetime = timedelta(seconds=10)
     auto_migrate: bool = True
