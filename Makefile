@@ -9,7 +9,8 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 ARGS ?=
 # A file's tests share its services: they stay in one process, and each process has a share of the files.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# Two for each core: many of them wait, for a lease that ends or a service that starts.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr 2 \* $$(nproc 2>/dev/null || echo 1)) --dist loadfile
 
 # The first Python on PATH that runs, is 3.11 or newer and can make a venv; PYTHON=… overrides it.
 # Each is run, not only found: a pyenv shim exists also for versions that are not active.

@@ -20,8 +20,7 @@ _ROOT = Path(__file__).parent.parent.parent
 _CASES = ("overwriting in place", "a rotation")
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("case, kind", [*zip(_CASES, ("sync", "async"), strict=True)])
 def test_killed_before_every_effect(tmp_path: Path, case: str, kind: str) -> None:
     """Wherever it dies: once repaired, every folder has its record and every valid certificate its folder."""
     template = make_template(tmp_path / "template")

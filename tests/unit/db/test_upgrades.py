@@ -149,6 +149,7 @@ _ROWS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "failures": 0,
         }
     },
+    "0005": {},  # indexes alone
 }
 
 
