@@ -141,8 +141,10 @@ def _run(guarded: _Guarded, act: Callable[[], _T]) -> _T:
 
 
 def _show(done: Any) -> None:  # noqa: ANN401  # a dataclass of results
+    from tiny_ca.utils.rfc3339 import rfc3339
+
     fields = {
-        name: value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, Path) else value
+        name: rfc3339(value) if isinstance(value, datetime) else str(value) if isinstance(value, Path) else value
         for name, value in asdict(done).items()
     }
     Output(as_json=not sys.stdout.isatty()).record(fields)

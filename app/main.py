@@ -37,6 +37,7 @@ from app.problems import add_problem_handlers
 from app.rate_limits import RateLimits
 from app.services.audit import AuditTrail
 from app.services.authorities import Authorities
+from app.services.ca_making import ACTOR
 from app.services.crls import CRLPublisher
 from app.services.examination import Examination
 from app.services.issuance import IssuancePipeline
@@ -300,7 +301,7 @@ async def _keep_admin_token(db: AsyncDBHandler, settings: Settings) -> None:
         return
     entry = TokenEntry(id=ADMIN_TOKEN_ID, name="admin", token_sha256=digest, created_at=_now())
     audit = AuditEntry(
-        at=_now(), actor="tiny-ca", action="token.create" if known is None else "token.rotate", outcome="success"
+        at=_now(), actor=ACTOR, action="token.create" if known is None else "token.rotate", outcome="success"
     )
     await db.write(put_token, entry, audit=audit)
 

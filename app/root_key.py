@@ -21,6 +21,7 @@ from app import database
 from app.client.errors import ClientError
 from app.client.files import write_file
 from app.services.ca_import import read_key
+from app.services.ca_making import ACTOR
 from app.services.crls import CRLPublisher
 from app.services.issuers import IssuerStore
 from app.services.key_files import sealed
@@ -38,7 +39,6 @@ from tiny_ca.exc import Conflict, Invalid, NotFound
 __all__ = ["CRL_LIFETIME", "RootKey", "export_root", "import_root"]
 
 _T = TypeVar("_T")
-_ACTOR: Final = "tiny-ca"
 _PROBE: Final = b"tiny-ca root key"
 _MAX_FILE: Final = 65536
 # Its last CRL must outlive the time until the next ceremony: nobody else can sign the next one.
@@ -212,7 +212,7 @@ def _content(file: Path) -> str:
 
 def _audit(action: str, root: IssuerRecord, **detail: Any) -> AuditEntry:  # noqa: ANN401  # JSON
     return AuditEntry(
-        at=_now(), actor=_ACTOR, action=action, outcome="success", issuer_id=root.id, detail=detail or None
+        at=_now(), actor=ACTOR, action=action, outcome="success", issuer_id=root.id, detail=detail or None
     )
 
 

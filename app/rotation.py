@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 
 from app import database
 from app.auth.tokens import ADMIN_TOKEN_ID, token_sha256
+from app.services.ca_making import ACTOR
 from app.services.secrets import ADMIN_TOKEN_FILE, replace_admin_token
 from app.settings import Settings, SettingsError
 from tiny_ca.db.entries import AuditEntry, TokenEntry
@@ -76,7 +77,7 @@ async def _rotate(settings: Settings, clock: Callable[[], datetime]) -> Path:
         # 3. The hash and the audit, in one transaction.
         now = clock()
         entry = TokenEntry(id=ADMIN_TOKEN_ID, name="admin", token_sha256=token_sha256(token.value), created_at=now)
-        audit = AuditEntry(at=now, actor="tiny-ca", action="token.rotate", outcome="success")
+        audit = AuditEntry(at=now, actor=ACTOR, action="token.rotate", outcome="success")
         try:
             await db.write(put_token, entry, audit=audit)
         except RegistryUnavailable as error:

@@ -16,12 +16,13 @@ from typing import Final
 
 import structlog
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from app.auth.principal import NotGranted, Principal
 from app.peers import FROM_TRUSTED_PROXY
+from tiny_ca.ca_factory.extensions import NO_REV_AVAIL
 from tiny_ca.ca_factory.profiles import Limits
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.models import CertificateRecord
@@ -36,8 +37,6 @@ _HEADER: Final = "client-cert"
 # RFC 9440 §2.2, RFC 9651 §4.1.8: an Item that is a Byte Sequence, padded; it has no parameters.
 _BYTES: Final = re.compile(r":((?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?):")
 _MAX_OCTETS: Final = 16 * 1024
-# RFC 9608 §4.
-_NO_REV_AVAIL: Final = ObjectIdentifier("2.5.29.56")
 
 
 class Source(Enum):
@@ -142,7 +141,7 @@ def _obstacles(record: CertificateRecord, certificate: x509.Certificate, now: da
     usages = extensions.get(x509.ExtendedKeyUsage.oid)
     if not isinstance(usages, x509.ExtendedKeyUsage) or ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
         yield "extended_key_usage", "is not for client authentication"
-    if _NO_REV_AVAIL in extensions:
+    if NO_REV_AVAIL in extensions:  # RFC 9608 §4
         # Whoever stole it could make it last for ever, and nobody would look whether it was revoked.
         yield "no_rev_avail", "is short-lived and without revocation: it ends when it ends"
 

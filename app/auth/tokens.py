@@ -38,7 +38,7 @@ class TokenAuthenticator:
         self._db = db
         self._clock = clock
         self._known: dict[str, tuple[float, TokenRecord, Principal]] = {}
-        self._asking: dict[str, asyncio.Task[TokenRecord | None]] = {}
+        self._asking: dict[str, asyncio.Task[tuple[TokenRecord, Principal] | None]] = {}
         self._touched: dict[str, datetime] = {}
         self._touching: set[asyncio.Task[Any]] = set()
 
@@ -76,16 +76,20 @@ class TokenAuthenticator:
         # All who come with it at once share one look-up.
         asking = self._asking.get(digest)
         if asking is None:
-            asking = self._asking[digest] = asyncio.create_task(self._db.read(token_by_hash, digest))
+            asking = self._asking[digest] = asyncio.create_task(self._look_up(digest))
             asking.add_done_callback(lambda _: self._asking.pop(digest))
-        record = await asyncio.shield(asking)
+        return await asyncio.shield(asking)
+
+    async def _look_up(self, digest: str) -> tuple[TokenRecord, Principal] | None:
+        asked_at = time.monotonic()
+        record = await self._db.read(token_by_hash, digest)
         self._known.pop(digest, None)
         if record is None:
             return None
         while len(self._known) >= _CACHE_SIZE:
             del self._known[next(iter(self._known))]
         principal = _principal(record)
-        self._known[digest] = (now + _CACHE_SECONDS, record, principal)
+        self._known[digest] = (asked_at + _CACHE_SECONDS, record, principal)
         return record, principal
 
     def _touch(self, record: TokenRecord, now: datetime) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -15,10 +14,9 @@ from tiny_ca.ca_factory.crl import verify_crl
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.queries.certificates import certificate_by_serial
 from tiny_ca.exc import ValidationCertError
+from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Examination"]
-
-_RFC3339: Final = "%Y-%m-%dT%H:%M:%SZ"  # of moments in UTC
 
 
 class Examination:
@@ -39,7 +37,7 @@ class Examination:
         now = self._clock()
         for one in (certificate, *above):
             if not one.not_valid_before_utc <= now <= one.not_valid_after_utc:
-                window = f"{one.not_valid_before_utc:{_RFC3339}} to {one.not_valid_after_utc:{_RFC3339}}"
+                window = f"{rfc3339(one.not_valid_before_utc)} to {rfc3339(one.not_valid_after_utc)}"
                 return f"{one.subject.rfc4514_string()!r} is not valid now: {window}"
         # 3. Revocation: by the registry, which is never older than the CRL.
         for one in (certificate, *above):
@@ -47,7 +45,7 @@ class Examination:
             if record is None:
                 return f"certificate {one.serial_number:x} is not on record"
             if record.revocation_date is not None:
-                return f"certificate {one.serial_number:x} was revoked {record.revocation_date:{_RFC3339}}"
+                return f"certificate {one.serial_number:x} was revoked {rfc3339(record.revocation_date)}"
         return None
 
     def verify_crl(self, crl: x509.CertificateRevocationList) -> str | None:

@@ -299,13 +299,11 @@ class LifecycleService:
             request, order = self._succession(caller, old, profiles, lifetime)
         order = replace(order, action=action, beside=self._replacing(order, serial_number, audit, rotates=rotates))
         if csr is not None:
-            made = await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
-        elif rotates:
+            return await self._submit(replace(order, read=lambda: _with_key_of(request, csr)))
+        if rotates:
             renewed = replace(request, public_key=None, key_spec=key or request.key_spec)
-            made = await self._with_new_key(order, renewed, for_pkcs12=for_pkcs12)
-        else:
-            made = await self._submit(order)
-        return made
+            return await self._with_new_key(order, renewed, for_pkcs12=for_pkcs12)
+        return await self._submit(order)
 
     def _succession(
         self, caller: Caller, old: CertificateRecord, profiles: Mapping[str, Profile], lifetime: timedelta | None

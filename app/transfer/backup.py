@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, TypeVar
 
 from sqlalchemy import Connection
 
@@ -15,6 +15,7 @@ from app import database
 from app.client.errors import ClientError
 from app.client.files import staging
 from app.client.output import progress
+from app.services.ca_making import ACTOR
 from app.settings import Settings
 from app.transfer.archive import Head, write_archive
 from app.transfer.envelope import SealedWriter, new_seal
@@ -27,7 +28,6 @@ from tiny_ca.exc import Conflict, Unavailable
 __all__ = ["Backup", "back_up"]
 
 _T = TypeVar("_T")
-_ACTOR: Final = "tiny-ca"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def _back_up(settings: Settings, file: Path, passphrase: str, *, replace: 
                 # 2. Its audit row: a copy of every key that nobody knows of would be one too many.
                 detail = {"rows": rows, "revision": head.revision}
                 audit = AuditEntry(
-                    at=datetime.now(UTC), actor=_ACTOR, action="registry.backup", outcome="success", detail=detail
+                    at=datetime.now(UTC), actor=ACTOR, action="registry.backup", outcome="success", detail=detail
                 )
                 await db.write(insert_audit, [audit])
                 # 3. Its name.

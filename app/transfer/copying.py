@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from app import database
 from app.client.output import progress
 from app.lock import no_server
+from app.services.ca_making import ACTOR
 from app.transfer.registry import opened, opened_ca, pages, snapshot, transaction
 from app.transfer.rows import Digest, row_line
 from tiny_ca.db.async_db_manager import AsyncDBHandler
@@ -30,8 +30,6 @@ from tiny_ca.db.queries.tables import TABLES, add_rows, count_rows, is_empty, ra
 from tiny_ca.exc import Conflict
 
 __all__ = ["Copied", "copy_database"]
-
-_ACTOR: Final = "tiny-ca"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +171,7 @@ async def _digest(db: AsyncDBHandler, table: Table) -> Digest:
 def _finish(connection: Connection, copied: Copied) -> None:
     raise_sequences(connection)
     detail = {"rows": copied.rows}
-    audit = AuditEntry(at=datetime.now(UTC), actor=_ACTOR, action="registry.copy", outcome="success", detail=detail)
+    audit = AuditEntry(at=datetime.now(UTC), actor=ACTOR, action="registry.copy", outcome="success", detail=detail)
     with Session(bind=connection) as session:
         insert_audit(session, [audit])
         session.flush()

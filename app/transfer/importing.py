@@ -23,7 +23,7 @@ from app.client.output import progress
 from app.lock import no_server
 from app.services.ca_import import Material, complete, read_key, read_pem
 from app.services.ca_keeping import NewCA, check_names_are_free, imported_rows, keep_imported
-from app.services.ca_making import encrypted
+from app.services.ca_making import ACTOR, encrypted
 from app.services.secrets import key_passphrase
 from app.settings import Settings
 from app.transfer.ca_folder import open_easy_rsa, open_openssl
@@ -43,7 +43,6 @@ from tiny_ca.exc import Conflict, Invalid, NotFound
 
 __all__ = ["GivenCA", "Imported", "import_from"]
 
-_ACTOR: Final = "tiny-ca"
 _BATCH: Final = 500
 _NAMED: Final = 10
 
@@ -218,12 +217,12 @@ class _Run:
             above,
             known,
             encrypt=lambda key: encrypted(key, passphrase),
-            requester=_ACTOR,
+            requester=ACTOR,
             now=self._now,
         )
         audit = AuditEntry(
             at=self._now,
-            actor=_ACTOR,
+            actor=ACTOR,
             action="issuer.import",
             outcome="success",
             serial_number=new.certificates[-1].serial_number,
@@ -271,7 +270,7 @@ class _Run:
             "known": result.known,
             "revocations": result.revocations,
         }
-        return AuditEntry(at=self._now, actor=_ACTOR, action="registry.import", outcome="success", detail=detail)
+        return AuditEntry(at=self._now, actor=ACTOR, action="registry.import", outcome="success", detail=detail)
 
 
 def _incoming(found: Found, candidates: list[x509.Certificate], now: datetime) -> Incoming:
@@ -288,7 +287,7 @@ def _incoming(found: Found, candidates: list[x509.Certificate], now: datetime) -
         created_at=found.certificate.not_valid_before_utc,
         uuid=found.uuid,
         issuer_id=issuer_id(issuer),
-        requester=_ACTOR,
+        requester=ACTOR,
     )
     return Incoming(replace(entry, created_at=min(entry.created_at, now)), found.revocation, found.where)
 

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from app import database
 from app.client.output import progress
 from app.lock import no_server
+from app.services.ca_making import ACTOR
 from app.services.secrets import key_passphrase, prepare_data_dir
 from app.settings import Settings, SettingsError
 from app.transfer.archive import Head, Page, read_head, read_pages
@@ -58,7 +59,6 @@ from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Restored", "restore"]
 
-_ACTOR: Final = "tiny-ca"
 # Of these a merge adds what is missing: once blocked or used, always.
 _ADDED: Final = frozenset(table.__tablename__ for table in (BlockedKey, UsedIdentityToken, IdempotencyKey))
 _BUFFER: Final = 64 * 1024
@@ -269,7 +269,7 @@ def _audit(result: Restored, now: datetime) -> AuditEntry:
         "certificates": result.certificates,
         "revocations": result.revocations,
     }
-    return AuditEntry(at=now, actor=_ACTOR, action="registry.restore", outcome="success", detail=detail)
+    return AuditEntry(at=now, actor=ACTOR, action="registry.restore", outcome="success", detail=detail)
 
 
 def _named(page: Page) -> list[dict[str, Any]]:
