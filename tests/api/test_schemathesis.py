@@ -26,6 +26,8 @@ def test_every_answer_is_as_described(tmp_path: Path, environment: dict[str, str
                 "--checks=all",
                 "--max-examples=20",
                 "--workers=1",
+                # A batch of a thousand configs makes a thousand keys, and other tests have the cores too.
+                "--request-timeout=120",
                 "--no-color",
                 "--generation-database=none",
             ],
@@ -33,7 +35,7 @@ def test_every_answer_is_as_described(tmp_path: Path, environment: dict[str, str
             env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=400,
             check=False,
         )
     assert run.returncode == 0, run.stdout
