@@ -22,6 +22,8 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(USABLE)' >/dev/null 2>
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start the service hundreds of times: each start would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What is type-checked beside the files of [tool.mypy], as far as it is there.
 MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py deploy/compose/*.py)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +14,9 @@ from pydantic_core import from_json, to_json
 
 from app.auth.caller import Caller
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.queries.idempotency import claimed
+from tiny_ca.db.entries import IdempotencyClaim
+from tiny_ca.db.models import IdempotencyKey
+from tiny_ca.db.queries.idempotency import claimed_among
 from tiny_ca.exc import Conflict
 
 __all__ = ["ANOTHER_REQUEST", "BATCH_OUTCOME", "Idempotency", "certificate_outcome", "request_sha256"]
@@ -24,6 +28,7 @@ BATCH_OUTCOME: Final = {"kind": "batch", "id": "", "secret": False}
 # Of the names of fields; in JSON a letter of one may be written as an escape (RFC 8259 §7).
 _SECRET: Final = re.compile(r"password$")
 _MAY_HOLD_ONE: Final = re.compile(rb"password|\\u")
+_AT_ONCE: Final = 500  # keys in one look-up
 
 
 def certificate_outcome(serial_number: str, *, secret: bool) -> dict[str, Any]:
@@ -59,11 +64,16 @@ def _pruned(value: Any) -> Any:  # noqa: ANN401  # any JSON
 
 
 class Idempotency:
-    """Looks keys up; they are claimed in the transaction of the act itself."""
+    """Looks keys up; they are claimed in the transaction of the act itself.
+
+    Those that are asked for while a look-up is under way share the next one.
+    """
 
     def __init__(self, db: AsyncDBHandler, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
+        self._asked: deque[tuple[IdempotencyClaim, asyncio.Future[IdempotencyKey | None]]] = deque()
+        self._reader: asyncio.Task[None] | None = None
 
     async def earlier(self, caller: Caller) -> Mapping[str, Any] | None:
         """What the caller's key stands for; None where they gave none, or a new one.
@@ -75,7 +85,7 @@ class Idempotency:
         """
         if caller.claim is None:
             return None
-        found = await self._db.read(claimed, caller.claim, now=self._clock())
+        found = await self._find(caller.claim)
         if found is None:
             return None
         if found.request_sha256 != caller.claim.request_sha256:
@@ -83,6 +93,27 @@ class Idempotency:
         if found.outcome["secret"]:
             raise Conflict(_no_second_time(found.outcome))
         return found.outcome
+
+    async def _find(self, claim: IdempotencyClaim) -> IdempotencyKey | None:
+        future: asyncio.Future[IdempotencyKey | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((claim, future))
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read(), name="idempotency keys")
+        return await future
+
+    async def _read(self) -> None:
+        while self._asked:
+            asked = [self._asked.popleft() for _ in range(min(len(self._asked), _AT_ONCE))]
+            try:
+                found = await self._db.read(claimed_among, [claim for claim, _ in asked], now=self._clock())
+            except Exception as error:  # noqa: BLE001  # each who waits gets it
+                for _, future in asked:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for claim, future in asked:
+                if not future.done():
+                    future.set_result(found.get((claim.actor, claim.key)))
 
 
 def _no_second_time(outcome: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.orm import Session
 
 from app.auth.caller import Caller
@@ -256,28 +258,44 @@ def _make(order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> 
         certificate = sign_certificate(made)
     except Exception as error:  # noqa: BLE001  # one request's failure is that request's alone
         return _refusal(order, error, now)
-    entry = CertificateEntry.of(
-        certificate,
-        key_type=made.certificate_type,
+    entry = _entry(made, certificate, order, now)
+    return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
+
+
+def _entry(made: Plan, certificate: x509.Certificate, order: IssuanceOrder, now: datetime) -> CertificateEntry:
+    """What ``CertificateEntry.of`` reads from the certificate: lint has just read it, and found it to be as planned."""
+    return CertificateEntry(
+        serial_number=str(made.serial_number),
+        common_name=made.common_name,
+        not_valid_before=made.not_valid_before,
+        not_valid_after=made.not_valid_after,
+        key_type=made.certificate_type.value,
+        certificate_pem=certificate.public_bytes(Encoding.PEM).decode("ascii"),
+        fingerprint_sha256=certificate.fingerprint(SHA256()).hex(),
+        spki_sha256=_sha256(made.public_key_info),
+        names=tuple(made.names.items()),
         created_at=now,
         issuer_id=order.issuer.id,
         profile=order.profile.name,
         requester=order.requester or order.caller.principal.id,
         unique_name=claimed_name(made.common_name) if order.profile.unique_common_name else None,
     )
-    return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
 
 
 def key_sha256(public_key: PublicKey) -> str:
     """What a key is blocked by: SHA-256 of its SubjectPublicKeyInfo, in hex."""
-    return hashlib.sha256(public_key_der(public_key)).hexdigest()
+    return _sha256(public_key_der(public_key))
+
+
+def _sha256(encoded: bytes) -> str:
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _check_listed(made: Plan, blocked_keys: frozenset[str]) -> None:
     """The operator's own list; the registry's is looked at in the transaction that records the certificate."""
     if not blocked_keys:
         return
-    key = key_sha256(made.public_key)
+    key = _sha256(made.public_key_info)
     if key in blocked_keys:
         raise Forbidden(
             f"the key {key} is on the service's list of blocked keys: make a new key", rule="key_blocked", value=key

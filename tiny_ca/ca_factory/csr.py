@@ -38,16 +38,24 @@ _EXTENSION_REQUESTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ParsedCSR:
-    """A request whose signature was verified. ``unknown_extensions``: all but SAN, KU, EKU, BasicConstraints, SKI."""
+    """A request whose signature was verified. ``attributes``: of its subject, ``(attribute, value)`` in their order.
+
+    ``unknown_extensions``: all but SAN, KU, EKU, BasicConstraints, SKI.
+    """
 
     csr: x509.CertificateSigningRequest
-    subject: x509.Name
+    attributes: tuple[tuple[ObjectIdentifier, str], ...]
     names: AlternativeNames
     public_key: PublicKey
     key_spec: KeySpec
     extended_key_usage: tuple[ObjectIdentifier, ...] | None
     requests_ca: bool
     unknown_extensions: tuple[ObjectIdentifier, ...]
+
+    @property
+    def subject(self) -> x509.Name:
+        """Each value in the string type that RFC 5280 §4.1.2.4 wants."""
+        return x509.Name([x509.NameAttribute(oid, value) for oid, value in self.attributes])
 
 
 def parse_csr(data: bytes) -> ParsedCSR:
@@ -73,11 +81,11 @@ def parse_csr(data: bytes) -> ParsedCSR:
     # 4. Proof of possession.
     _check_signature(csr)
     # 5. What is asked for.
-    subject = _subject(csr)
+    attributes = _subject(csr)
     extensions = _extensions(csr)
     return ParsedCSR(
         csr=csr,
-        subject=subject,
+        attributes=attributes,
         names=_names(extensions),
         public_key=public_key,
         key_spec=spec,
@@ -161,8 +169,8 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
         raise Invalid(message, field=field)
 
 
-def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
-    """Check each value of the subject, and put it into the string type that RFC 5280 §4.1.2.4 wants."""
+def _subject(csr: x509.CertificateSigningRequest) -> tuple[tuple[ObjectIdentifier, str], ...]:
+    """Check each value of the subject."""
     try:
         asked = csr.subject
     except UNREADABLE as error:
@@ -171,8 +179,7 @@ def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
     if any(len(rdn) != 1 for rdn in asked.rdns):
         message = "the CSR's subject has a multi-valued RDN; separate the attributes, or write a literal '+' as '\\+'"
         raise Invalid(message, field="csr.subject")
-    attributes = checked_subject(((attribute.oid, attribute.value) for attribute in asked), field="csr.subject")
-    return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
+    return checked_subject(((attribute.oid, attribute.value) for attribute in asked), field="csr.subject")
 
 
 def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
     "NULL",
     "TRUE",
     "bit_string",
+    "content",
     "contents",
     "context",
     "enumerated",
@@ -56,12 +58,14 @@ def bit_string(content: bytes) -> bytes:
     return _value(0x03, b"\x00" + content)
 
 
+@lru_cache(maxsize=256)
 def object_identifier(dotted: str) -> bytes:
     """OBJECT IDENTIFIER from its dotted form."""
     first, second, *rest = map(int, dotted.split("."))
     return _value(0x06, b"".join(map(_base128, (first * 40 + second, *rest))))
 
 
+@lru_cache(maxsize=256)  # those who ask in the same second share both ends of their window
 def time(moment: datetime) -> bytes:
     """UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds of UTC (RFC 5280 §4.1.2.5).
 
@@ -77,9 +81,19 @@ def contents(encoded: bytes) -> Iterator[bytes]:
     """Take a constructed value apart: each value in it with its tag and length. A parser must have read it before."""
     at, end = _content(encoded, 0)
     while at < end:
-        _, after = _content(encoded, at)
-        yield encoded[at:after]
-        at = after
+        # As ``_content``, without a call for each: a certificate has dozens.
+        start, length = at + 2, encoded[at + 1]
+        if length >= 0x80:
+            start += length & 0x7F
+            length = int.from_bytes(encoded[at + 2 : start], "big")
+        yield encoded[at : start + length]
+        at = start + length
+
+
+def content(encoded: bytes) -> bytes:
+    """Return what is inside one value, without its tag and length. A parser must have read it before."""
+    start, end = _content(encoded, 0)
+    return encoded[start:end]
 
 
 def _content(encoded: bytes, at: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.issuer import Issuer
-from tiny_ca.ca_factory.keys import PublicKey
+from tiny_ca.ca_factory.keys import key_identifier
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -37,7 +37,7 @@ _KEY_USAGES: Final = (
 
 def extensions_of(
     request: CertificateRequest,
-    public_key: PublicKey,
+    public_key_info: bytes,
     *,
     profile: Profile,
     issuer: Issuer | None,
@@ -46,9 +46,10 @@ def extensions_of(
 ) -> tuple[x509.Extension[x509.ExtensionType], ...]:
     """Everything the certificate says besides its fields, with the criticality that RFC 5280 §4.2.1 asks for.
 
-    ``anonymous``: the subject is empty. ``issuer`` None: the certificate signs itself.
+    ``public_key_info``: DER of SubjectPublicKeyInfo. ``anonymous``: the subject is empty. ``issuer`` None: the
+    certificate signs itself.
     """
-    return tuple(_extensions(request, public_key, profile, issuer, names, anonymous=anonymous))
+    return tuple(_extensions(request, public_key_info, profile, issuer, names, anonymous=anonymous))
 
 
 def path_length_bound(profile: Profile, issuer: Issuer | None) -> int | None:
@@ -59,17 +60,22 @@ def path_length_bound(profile: Profile, issuer: Issuer | None) -> int | None:
 
 def key_usages(profile: Profile, spec: KeySpec) -> frozenset[str]:
     """The profile's key usages that a key of this kind can have."""
-    usages = frozenset(profile.key_usage)
-    if spec.algorithm != "rsa":  # RFC 8813 §3, RFC 8410 §5, RFC 9881 §5
+    return _fitting(profile.key_usage, spec.algorithm)
+
+
+@lru_cache(maxsize=_KEPT)
+def _fitting(key_usage: tuple[str, ...], algorithm: str) -> frozenset[str]:
+    usages = frozenset(key_usage)
+    if algorithm != "rsa":  # RFC 8813 §3, RFC 8410 §5, RFC 9881 §5
         usages -= {"key_encipherment", "data_encipherment"}
-    if spec.algorithm != "ec":  # RFC 3279 §2.3.1, RFC 8410 §5, RFC 9881 §5
+    if algorithm != "ec":  # RFC 3279 §2.3.1, RFC 8410 §5, RFC 9881 §5
         usages -= {"key_agreement"}
     return usages
 
 
 def _extensions(
     request: CertificateRequest,
-    public_key: PublicKey,
+    public_key_info: bytes,
     profile: Profile,
     issuer: Issuer | None,
     names: AlternativeNames,
@@ -87,20 +93,16 @@ def _extensions(
     if names:
         # §4.2.1.6: critical where the subject is empty, for then it alone names the holder.
         yield _extension(x509.SubjectAlternativeName(names.general_names()), critical=anonymous)
-    ski = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    ski = x509.SubjectKeyIdentifier(key_identifier(public_key_info))
     yield _extension(ski, critical=False)
-    aki = (
-        issuer.authority_key_identifier
-        if issuer
-        else x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
-    )
-    yield _extension(aki, critical=False)
+    own = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier
+    yield _authority_key_identifier(issuer.authority_key_identifier if issuer else own(ski))
     if issuer and issuer.urls.ca_issuers and profile.authority_information_access:
         yield _authority_information_access(issuer.urls.ca_issuers)
     if issuer and issuer.urls.crl and profile.crl_distribution_points:
         yield _crl_distribution_points(issuer.urls.crl)
     if profile.no_rev_avail:
-        yield _extension(x509.UnrecognizedExtension(NO_REV_AVAIL, der.NULL), critical=False)  # RFC 9608 §2
+        yield _NO_REV_AVAIL
 
 
 # What all certificates of a profile and an issuer have alike is made once.
@@ -124,6 +126,11 @@ def _extended_key_usage(usages: tuple[ObjectIdentifier, ...]) -> x509.Extension[
 
 
 @lru_cache(maxsize=_KEPT)
+def _authority_key_identifier(value: x509.AuthorityKeyIdentifier) -> x509.Extension[x509.ExtensionType]:
+    return _extension(value, critical=False)
+
+
+@lru_cache(maxsize=_KEPT)
 def _authority_information_access(url: str) -> x509.Extension[x509.ExtensionType]:
     access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url))
     return _extension(x509.AuthorityInformationAccess([access]), critical=False)
@@ -144,3 +151,6 @@ def _path_length(request: CertificateRequest, profile: Profile, issuer: Issuer |
 
 def _extension(value: x509.ExtensionType, *, critical: bool) -> x509.Extension[x509.ExtensionType]:
     return x509.Extension(value.oid, critical, value)
+
+
+_NO_REV_AVAIL: Final = _extension(x509.UnrecognizedExtension(NO_REV_AVAIL, der.NULL), critical=False)  # RFC 9608 §2

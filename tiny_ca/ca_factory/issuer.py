@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TypeVar, cast
@@ -34,7 +34,8 @@ class IssuerUrls:
 class Issuer:
     """A CA ready to sign. ``chain``: its own issuers, nearest first, root last; empty for a root.
 
-    ``peers``: other CAs whose names nothing signed here may bear.
+    ``peers``: other CAs whose names nothing signed here may bear. ``found_sound``: ``lint``'s own, kept here so that it
+    lives no longer than the CA.
 
     Raises
     ------
@@ -47,6 +48,7 @@ class Issuer:
     chain: tuple[x509.Certificate, ...] = ()
     urls: IssuerUrls = IssuerUrls()
     peers: tuple[x509.Certificate, ...] = ()
+    found_sound: dict[tuple[object, ...], object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_readable(self.certificate)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tiny_ca.ca_factory import der
 from tiny_ca.exc import Invalid
 from tiny_ca.models.key_spec import KeySpec
 
@@ -19,6 +21,7 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "generate_private_key",
+    "key_identifier",
     "key_spec",
     "public_key_der",
 ]
@@ -117,6 +120,12 @@ def key_spec(public_key: object) -> KeySpec | None:
 def public_key_der(public_key: PublicKey) -> bytes:
     """Encode as SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)."""
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_identifier(public_key_info: bytes) -> bytes:
+    """SHA-1 of the key in a SubjectPublicKeyInfo (RFC 5280 §4.2.1.2, method 1): a name for it, which proves nothing."""
+    _, bit_string = der.contents(public_key_info)
+    return hashlib.sha1(der.content(bit_string)[1:], usedforsecurity=False).digest()  # behind the count of unused bits
 
 
 def _unsupported(spec: KeySpec, message: str) -> Invalid:

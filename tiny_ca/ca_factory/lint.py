@@ -2,6 +2,8 @@
 
 ``lint`` reads the very octets that are about to be signed, as a relying party's parser would, and trusts nothing that
 ``plan`` computed beyond what was asked. A finding is a defect of ours: the request was allowed, the result is unfit.
+
+What certificates of one profile, issuer and kind of key have alike, octet by octet, is held against the standard once.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, TypeVar, cast
 
 from cryptography import x509
@@ -26,7 +27,7 @@ from cryptography.x509.oid import (
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL, key_usages
-from tiny_ca.ca_factory.keys import PublicKey, key_spec, public_key_der
+from tiny_ca.ca_factory.keys import PublicKey, key_identifier, key_spec
 from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
@@ -34,6 +35,7 @@ from tiny_ca.ca_factory.subject import is_visible
 from tiny_ca.ca_factory.tbs import tbs_fields
 from tiny_ca.exc import Invalid, LintError
 from tiny_ca.models.key_spec import KeySpec
+from tiny_ca.utils.remembered import lazy
 
 __all__ = ["lint"]
 
@@ -86,6 +88,12 @@ _KEY_USAGES: Final = ("digital_signature", "content_commitment", "key_encipherme
                       "key_agreement", "key_cert_sign", "crl_sign")  # fmt: skip
 _UNIQUE_IDENTIFIER_TAGS: Final = (0x81, 0x82, 0xA1, 0xA2)
 _HTTP: Final = re.compile(r"https?://\S+")
+# The extensions of which each certificate has its own value.
+_OF_ONE: Final = frozenset(
+    der.object_identifier(oid.dotted_string)
+    for oid in (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_KEY_IDENTIFIER)
+)
+_MAX_FOUND_SOUND: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -95,20 +103,43 @@ class _Case:
     certificate: x509.Certificate
     plan: Plan
 
-    @cached_property
+    @lazy
     def fields(self) -> tuple[bytes, ...]:
         """DER of each field of the TBSCertificate after the version, in order (RFC 5280 §4.1)."""
         return tbs_fields(self.certificate)
 
-    @cached_property
+    @lazy
+    def outer_algorithm(self) -> bytes:
+        """DER of the signature algorithm outside of what is signed; a parser may show one of the two only."""
+        return tuple(der.contents(self.certificate.public_bytes(Encoding.DER)))[1]
+
+    @lazy
+    def alike(self) -> tuple[object, ...] | None:
+        """All that the rules for what is alike read; None for a CA's certificate: those are few."""
+        plan = self.plan
+        if plan.issuer is None or plan.profile.ca:
+            return None
+        (sequence,) = der.contents(self.fields[-1])
+        return (
+            id(plan.profile),
+            key_spec(plan.public_key),
+            plan.key_spec,
+            bool(plan.subject.rdns),
+            self.anonymous,
+            self.outer_algorithm,
+            *self.fields[1:3],
+            *map(_without_own_value, der.contents(sequence)),
+        )
+
+    @lazy
     def signing_key(self) -> PublicKey:
         return self.plan.issuer.signer.public_key if self.plan.issuer else self.plan.public_key
 
-    @cached_property
+    @lazy
     def anonymous(self) -> bool:
         return not self.certificate.subject.rdns
 
-    @cached_property
+    @lazy
     def values(self) -> dict[type[x509.ExtensionType], x509.ExtensionType]:
         """The extensions by kind; of those that the parser does not know, the last."""
         return {type(extension.value): extension.value for extension in self.certificate.extensions}
@@ -128,16 +159,40 @@ def lint(certificate: x509.Certificate, plan: Plan) -> None:
     """
     case = _Case(certificate, plan)
     unreadable = tuple(_unreadable(certificate))
-    findings = unreadable or tuple(finding for rule in _RULES for finding in rule(case))
+    findings = unreadable or (*_findings(_RULES, case), *_findings_alike(case))
     if findings:
         message = f"the certificate about to be signed is unfit: {'; '.join(findings)}"
         raise LintError(message, findings=findings)
 
 
+def _findings(rules: tuple[Callable[[_Case], Iterator[str]], ...], case: _Case) -> tuple[str, ...]:
+    return tuple(finding for rule in rules for finding in rule(case))
+
+
+def _findings_alike(case: _Case) -> tuple[str, ...]:
+    issuer, alike = case.plan.issuer, case.alike
+    if issuer is None or alike is None:
+        return _findings(_RULES_ALIKE, case)
+    if alike in issuer.found_sound:
+        return ()
+    findings = _findings(_RULES_ALIKE, case)
+    if not findings:
+        if len(issuer.found_sound) >= _MAX_FOUND_SOUND:
+            issuer.found_sound.clear()
+        issuer.found_sound[alike] = case.plan.profile  # held, so that no other profile gets its id
+    return findings
+
+
+def _without_own_value(extension: bytes) -> bytes:
+    """DER of an extension, without the value where each certificate has its own."""
+    oid, *critical, _ = der.contents(extension)
+    return b"".join((oid, *critical)) if oid in _OF_ONE else extension
+
+
 def _unreadable(certificate: x509.Certificate) -> Iterator[str]:
     """What no other rule could read past."""
     try:
-        _ = certificate.extensions, certificate.subject, certificate.issuer
+        _ = certificate.extensions, certificate.subject
     except x509.DuplicateExtension as error:
         yield f"extension {error.oid.dotted_string} is there twice (RFC 5280 §4.2)"
     except (ValueError, TypeError, KeyError, x509.UnsupportedGeneralNameType) as error:
@@ -154,15 +209,14 @@ def _fields(case: _Case) -> Iterator[str]:
         yield "serial number has less than 64 bits"
     if serial != case.plan.serial_number:
         yield "serial number is not the planned one"
-    if case.fields[5] != public_key_der(case.plan.public_key):
+    if case.fields[5] != case.plan.public_key_info:
         yield "public key is not the requested one, as its kind is encoded (RFC 5280 §4.1.2.7)"
     if any(field[0] in _UNIQUE_IDENTIFIER_TAGS for field in case.fields[6:]):
         yield "a unique identifier is there (RFC 5280 §4.1.2.8)"
 
 
 def _signature_algorithm(case: _Case) -> Iterator[str]:
-    # Field by field: a parser may show one of the two only.
-    outer = tuple(der.contents(case.certificate.public_bytes(Encoding.DER)))[1]
+    outer = case.outer_algorithm
     if case.fields[1] != outer:
         yield "the signature algorithm inside is not the one outside (RFC 5280 §4.1.1.2)"
     spec = key_spec(case.signing_key)
@@ -178,14 +232,14 @@ def _issuer(case: _Case) -> Iterator[str]:
         yield "issuer is empty (RFC 5280 §4.1.2.4)"
     if case.fields[2] != expected:
         yield "issuer is not the subject of the CA, octet by octet (RFC 5280 §7.1)"
-    if case.plan.issuer and case.fields[4] == expected:
-        yield "subject is the name of its CA (RFC 5280 §4.1.2.6)"
 
 
 def _subject(case: _Case) -> Iterator[str]:
     subject = case.certificate.subject
     if subject != case.plan.subject:
         yield "subject is not the planned one"
+    if case.plan.issuer and case.fields[4] == case.plan.issuer.subject_der:
+        yield "subject is the name of its CA (RFC 5280 §4.1.2.6)"
     if case.anonymous and case.plan.profile.ca:
         yield "a CA's subject is empty (RFC 5280 §4.1.2.6)"
     for attribute in subject:
@@ -364,10 +418,14 @@ def _key(case: _Case) -> Iterator[str]:
         yield "the public key is of a kind that the profile does not take"
 
 
-def _key_identifiers(case: _Case) -> Iterator[str]:
-    own, authority = case.value(x509.SubjectKeyIdentifier), case.value(x509.AuthorityKeyIdentifier)
-    if own is not None and own != x509.SubjectKeyIdentifier.from_public_key(case.plan.public_key):
+def _subject_key_identifier(case: _Case) -> Iterator[str]:
+    own = case.value(x509.SubjectKeyIdentifier)
+    if own is not None and own.digest != key_identifier(case.fields[5]):
         yield "subjectKeyIdentifier is not of this key (RFC 5280 §4.2.1.2)"
+
+
+def _authority_key_identifier(case: _Case) -> Iterator[str]:
+    own, authority = case.value(x509.SubjectKeyIdentifier), case.value(x509.AuthorityKeyIdentifier)
     if authority is None:
         return
     issuer = case.plan.issuer
@@ -416,17 +474,21 @@ def _kind(spec: KeySpec) -> str:
 
 _RULES: Final[tuple[Callable[[_Case], Iterator[str]], ...]] = (
     _fields,
-    _signature_algorithm,
-    _issuer,
     _subject,
     _validity,
+    _names,
+    _name_constraints,
+    _subject_key_identifier,
+)
+# They read nothing of a leaf but what is in ``_Case.alike``, and its issuer.
+_RULES_ALIKE: Final[tuple[Callable[[_Case], Iterator[str]], ...]] = (
+    _signature_algorithm,
+    _issuer,
     _extension_set,
     _basic_constraints,
     _key_usage,
     _extended_key_usage,
-    _names,
-    _name_constraints,
     _key,
-    _key_identifiers,
+    _authority_key_identifier,
     _pointers,
 )

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -246,6 +247,7 @@ def email_address(value: str, *, field: str) -> str:
     return f"{local}@{domain}"
 
 
+@lru_cache(maxsize=1024)  # each step on the way to a certificate asks for its common name anew
 def host_name(value: str) -> str | IPAddress | None:
     """Read a common name as a host: the DNS name or address in normal form, None where it is neither."""
     if ":" in value or value[-1:].isdigit():  # no other text is an address

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Final
 
 from cryptography import x509
@@ -19,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tiny_ca.ca_factory.extensions import extensions_of, key_usages, path_length_bound
 from tiny_ca.ca_factory.issuer import Issuer, check_no_ca_name
-from tiny_ca.ca_factory.keys import KeySpec, PublicKey
+from tiny_ca.ca_factory.keys import KeySpec, PublicKey, public_key_der
 from tiny_ca.ca_factory.name_constraints import NameConstraints, outside, violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, IPAddress, dns_name, email_address, host_name
 from tiny_ca.ca_factory.profiles import MIN_LIFETIME, Limits, Profile
@@ -29,6 +28,7 @@ from tiny_ca.ca_factory.subject_patterns import NAME_ATTRIBUTES
 from tiny_ca.const import CertType
 from tiny_ca.exc import Forbidden, Invalid, InvalidRangeTimeCertificate, TooLarge
 from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.remembered import lazy
 from tiny_ca.utils.rfc3339 import rfc3339
 from tiny_ca.utils.serial_generator import SerialWithEncoding
 
@@ -44,13 +44,17 @@ _BLANK = re.compile(r"\s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every field of a certificate that may be signed (RFC 5280 §4.1.2); ``issuer`` None makes it self-signed."""
+    """Every field of a certificate that may be signed (RFC 5280 §4.1.2); ``issuer`` None makes it self-signed.
+
+    ``public_key_info``: DER of the key's SubjectPublicKeyInfo.
+    """
 
     profile: Profile
     serial_number: int
     subject: x509.Name
     names: AlternativeNames
     public_key: PublicKey
+    public_key_info: bytes
     key_spec: KeySpec
     not_valid_before: datetime
     not_valid_after: datetime
@@ -98,17 +102,19 @@ def plan(
         raise Invalid("there is no key to certify yet", field="key")
     kind = profile.certificate_type if profile.ca or request.certificate_type is None else request.certificate_type
     name = next(iter(case.common_names), "")
+    info = public_key_der(request.public_key)
     return Plan(
         profile=profile,
         serial_number=SerialWithEncoding.generate(name, kind) if serial_number is None else serial_number,
         subject=case.subject_name,
         names=case.names,
         public_key=request.public_key,
+        public_key_info=info,
         key_spec=request.key_spec,
         not_valid_before=not_valid_before,
         not_valid_after=not_valid_after,
         extensions=extensions_of(
-            request, request.public_key, profile=profile, issuer=issuer, names=case.names, anonymous=not case.subject
+            request, info, profile=profile, issuer=issuer, names=case.names, anonymous=not case.subject
         ),
         certificate_type=kind,
         issuer=issuer,
@@ -173,32 +179,32 @@ class _Case:
     issuer: Issuer | None
     now: datetime
 
-    @cached_property
+    @lazy
     def subject(self) -> tuple[tuple[ObjectIdentifier, str], ...]:
         """The attributes that the profile keeps."""
         kept = {SUBJECT_ATTRIBUTES[name] for name in self.profile.subject}
         return tuple((attribute, value) for attribute, value in self.request.subject if attribute in kept)
 
-    @cached_property
+    @lazy
     def subject_name(self) -> x509.Name:
         return x509.Name([x509.NameAttribute(attribute, value) for attribute, value in self.subject])
 
-    @cached_property
+    @lazy
     def common_names(self) -> tuple[str, ...]:
         return tuple(value for attribute, value in self.subject if attribute == NameOID.COMMON_NAME)
 
-    @cached_property
+    @lazy
     def hosts(self) -> tuple[str | IPAddress, ...]:
         """The common names that are DNS names or addresses."""
         return tuple(host for name in self.common_names if (host := host_name(name)) is not None)
 
-    @cached_property
+    @lazy
     def mailboxes(self) -> tuple[str, ...]:
         """The e-mail addresses of the subject."""
         asked = (value for attribute, value in self.subject if attribute == NameOID.EMAIL_ADDRESS)
         return tuple(email_address(mailbox, field="email") for mailbox in asked)
 
-    @cached_property
+    @lazy
     def names(self) -> AlternativeNames:
         """The SAN of the certificate: what was asked, the common name where the profile serves TLS, and mailboxes."""
         # RFC 5280 §4.1.2.6: a mailbox in the subject must stand in the SAN too.
@@ -208,7 +214,7 @@ class _Case:
                 names = names.with_host(host)
         return names
 
-    @cached_property
+    @lazy
     def claimed_names(self) -> AlternativeNames:
         """Every name that a relying party may read out of the certificate, the subject's own included."""
         names = self.names
@@ -216,7 +222,7 @@ class _Case:
             names = names.with_host(host)
         return names
 
-    @cached_property
+    @lazy
     def constrained_names(self) -> AlternativeNames:
         """What name constraints hold for: the SAN, and of a leaf the common names that verifiers take for DNS names."""
         if self.profile.ca:
@@ -229,11 +235,11 @@ class _Case:
                 names = names.with_host(str(host))
         return replace(names, dns=tuple(name for name in names.dns if "." in name or name in self.names.dns))
 
-    @cached_property
+    @lazy
     def lifetime(self) -> timedelta:
         return self.profile.default_lifetime if self.request.lifetime is None else self.request.lifetime
 
-    @cached_property
+    @lazy
     def max_lifetime(self) -> timedelta:
         limit = self.limits.max_lifetime
         return self.profile.max_lifetime if limit is None else min(self.profile.max_lifetime, limit)

@@ -56,7 +56,7 @@ class CertificateRequest:
     ) -> CertificateRequest:
         """What a CSR asks for; ``names``, where given, replace those in it."""
         return cls(
-            subject=tuple((attribute.oid, str(attribute.value)) for attribute in csr.subject),
+            subject=csr.attributes,
             names=csr.names if names is None else names,
             public_key=csr.public_key,
             key_spec=csr.key_spec,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 
 from tiny_ca.ca_factory import der
-from tiny_ca.ca_factory.keys import public_key_der
 from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.signer import Signer
+from tiny_ca.utils.remembered import by_identity
 
 __all__ = ["encode_extensions", "encode_fields", "encode_tbs", "signed", "tbs_fields"]
 
@@ -29,7 +28,7 @@ def encode_tbs(plan: Plan, signer: Signer) -> bytes:
         issuer=plan.issuer.subject_der if plan.issuer else subject,
         validity=(plan.not_valid_before, plan.not_valid_after),
         subject=subject,
-        public_key=public_key_der(plan.public_key),
+        public_key=plan.public_key_info,
         extensions=encode_extensions(plan.extensions),
     )
 
@@ -75,8 +74,7 @@ def _encoded(extension: x509.Extension[x509.ExtensionType]) -> bytes:
     )
 
 
-# By what it says, not by which object says it.
-_encoded_once: Final = lru_cache(maxsize=1024)(_encoded)
+_encoded_once: Final = by_identity(_encoded)
 
 
 def signed(tbs: bytes, signer: Signer, signature: bytes) -> bytes:

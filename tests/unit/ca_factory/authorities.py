@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls
-from tiny_ca.ca_factory.keys import PrivateKey, generate_private_key
+from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, generate_private_key, public_key_der
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.plan import Plan, plan
 from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, ROOT_PROFILE, Limits, Profile
@@ -38,6 +39,7 @@ __all__ = [
     "make_root",
     "private_key",
     "refusal",
+    "with_key",
 ]
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -120,6 +122,11 @@ def make_intermediate(
     request = ask(common_name, dns=(), spec=spec, **fields)
     made = plan(request, profile=INTERMEDIATE, limits=NO_LIMITS, issuer=above, now=now)
     return Issuer(sign_certificate(made), signer, chain=(above.certificate, *above.chain), urls=above.urls)
+
+
+def with_key(made: Plan, key: PublicKey) -> Plan:
+    """The plan for another key; its extensions stay."""
+    return replace(made, public_key=key, public_key_info=public_key_der(key))
 
 
 def make_plan(

@@ -23,6 +23,7 @@ from tests.unit.ca_factory.authorities import (
     make_plan,
     make_root,
     private_key,
+    with_key,
 )
 from tiny_ca.ca_factory import der, signing
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL
@@ -159,8 +160,9 @@ NOT_PLANNED_SUBJECT = "subject is not the planned one"
 
 FIELDS = [
     (lambda: replace(PLAN, serial_number=PLAN.serial_number + 1), ("serial number is not the planned one",)),
-    (lambda: replace(PLAN, public_key=private_key(P256, "other").public_key()), (
+    (lambda: with_key(PLAN, private_key(P256, "other").public_key()), (
         "public key is not the requested one, as its kind is encoded (RFC 5280 §4.1.2.7)",
+        "subjectKeyIdentifier is not of this key (RFC 5280 §4.2.1.2)",
     )),
     (lambda: replace(PLAN, issuer=make_root(common_name="Other")), (
         "issuer is not the subject of the CA, octet by octet (RFC 5280 §7.1)",
@@ -254,7 +256,11 @@ EXTENSIONS = [
 
 @pytest.mark.parametrize("broken,expected", [*FIELDS, *EXTENSIONS])
 def test_one_thing_broken(broken: Callable[[], Plan], expected: tuple[str, ...]) -> None:
-    """One thing that differs from the plan is one finding, or as many as rules it breaks."""
+    """One thing that differs from the plan is one finding, or as many as rules it breaks.
+
+    Also right after a sound certificate of the same profile and issuer, of which some is not looked at again.
+    """
+    assert _findings(_encoded(PLAN)) == ()
     assert _findings(_encoded(broken())) == expected
 
 

@@ -14,7 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import alternative_names, moments, serial_numbers, subjects, windows
-from tests.unit.ca_factory.authorities import KEY_SPECS, NOW, P256, URLS, ask, kind, make_plan, make_root, private_key
+from tests.unit.ca_factory.authorities import (
+    KEY_SPECS,
+    NOW,
+    P256,
+    URLS,
+    ask,
+    kind,
+    make_plan,
+    make_root,
+    private_key,
+    with_key,
+)
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
 from tiny_ca.ca_factory.extensions import extensions_of
 from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls
@@ -75,7 +86,7 @@ def _with_fields(
     request = ask(subject=subject)
     made = plan(ask(), profile=profile, limits=NO_LIMITS, issuer=issuer, now=NOW)
     extensions = extensions_of(
-        request, made.public_key, profile=profile, issuer=issuer, names=names, anonymous=not subject
+        request, made.public_key_info, profile=profile, issuer=issuer, names=names, anonymous=not subject
     )
     return replace(
         made,
@@ -120,7 +131,7 @@ def test_roots_are_the_builders(ca_key: KeySpec, subject: Subject, window: Windo
     """So does that of a certificate that signs itself."""
     made = _with_fields(ROOT_PROFILE, None, subject, AlternativeNames(), window, serial)
 
-    _assert_same(replace(made, public_key=private_key(ca_key, "Root").public_key(), key_spec=ca_key), ca_key)
+    _assert_same(replace(with_key(made, private_key(ca_key, "Root").public_key()), key_spec=ca_key), ca_key)
 
 
 @pytest.mark.parametrize("leaf_key", KEY_SPECS, ids=kind)
