@@ -93,6 +93,7 @@ _OF_ONE: Final = frozenset(
     der.object_identifier(oid.dotted_string)
     for oid in (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_KEY_IDENTIFIER)
 )
+(_OF_ONE_LENGTH,) = {len(oid) for oid in _OF_ONE}
 _MAX_FOUND_SOUND: Final = 1024
 
 
@@ -185,8 +186,11 @@ def _findings_alike(case: _Case) -> tuple[str, ...]:
 
 def _without_own_value(extension: bytes) -> bytes:
     """DER of an extension, without the value where each certificate has its own."""
+    start = 2 if extension[1] < 0x80 else 2 + (extension[1] & 0x7F)
+    if extension[start : start + _OF_ONE_LENGTH] not in _OF_ONE:
+        return extension
     oid, *critical, _ = der.contents(extension)
-    return b"".join((oid, *critical)) if oid in _OF_ONE else extension
+    return b"".join((oid, *critical))
 
 
 def _unreadable(certificate: x509.Certificate) -> Iterator[str]:

@@ -114,6 +114,8 @@ class AlternativeNames:
 
     def with_host(self, host: str | IPAddress) -> AlternativeNames:
         """These names and one more host name or address, unless it is there already."""
+        if host in self.dns or host in self.ip:
+            return self
         return self.merged(AlternativeNames(dns=(host,)) if isinstance(host, str) else AlternativeNames(ip=(host,)))
 
     def merged(self, other: AlternativeNames) -> AlternativeNames:
@@ -167,6 +169,19 @@ def dns_name(value: str, *, field: str) -> str:
     Invalid
         Not a DNS name; for an internationalised one the message names the A-label to send instead.
     """
+    return _known_dns_name(value) or _checked_dns_name(value, field)
+
+
+@lru_cache(maxsize=1024)  # each step on the way to a certificate asks anew
+def _known_dns_name(value: str) -> str | None:
+    """The normal form of what is a DNS name."""
+    try:
+        return _checked_dns_name(value, "")
+    except Invalid:
+        return None
+
+
+def _checked_dns_name(value: str, field: str) -> str:
     # Before lower(): that makes ASCII of some letters which are not, such as the Kelvin sign.
     if not value.isascii():
         raise Invalid(_u_label_message(value), field=field, value=value)
@@ -247,7 +262,6 @@ def email_address(value: str, *, field: str) -> str:
     return f"{local}@{domain}"
 
 
-@lru_cache(maxsize=1024)  # each step on the way to a certificate asks for its common name anew
 def host_name(value: str) -> str | IPAddress | None:
     """Read a common name as a host: the DNS name or address in normal form, None where it is neither."""
     if ":" in value or value[-1:].isdigit():  # no other text is an address

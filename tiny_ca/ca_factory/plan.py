@@ -208,7 +208,9 @@ class _Case:
     def names(self) -> AlternativeNames:
         """The SAN of the certificate: what was asked, the common name where the profile serves TLS, and mailboxes."""
         # RFC 5280 §4.1.2.6: a mailbox in the subject must stand in the SAN too.
-        names = self.request.names.merged(AlternativeNames(email=self.mailboxes))
+        names = self.request.names
+        if self.mailboxes:
+            names = names.merged(AlternativeNames(email=self.mailboxes))
         if self.profile.serves_tls:
             for host in self.hosts:
                 names = names.with_host(host)

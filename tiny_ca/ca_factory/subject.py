@@ -78,6 +78,8 @@ def checked_subject(
 
 def is_visible(text: str) -> bool:
     """Whether a reader sees every character, or at least the blank that it makes."""
+    if text.isascii():
+        return text.isprintable()
     return not any(unicodedata.category(char) in _INVISIBLE for char in text)
 
 

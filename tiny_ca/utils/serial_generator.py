@@ -62,9 +62,10 @@ class SerialWithEncoding:
             The type has no prefix.
         """
         prefix = _PrefixRegistry.PREFIXES[serial_type]
-        padding = secrets.randbits(cls._FIELD_BITS - cls.NAME_BITS)
+        random = secrets.randbits(cls._FIELD_BITS - cls.NAME_BITS + cls.RANDOM_BITS)
+        padding, rest = random >> cls.RANDOM_BITS, random & ((1 << cls.RANDOM_BITS) - 1)
         field = (padding << cls.NAME_BITS) | cls._encode_name(name)
-        return (prefix << cls._PREFIX_SHIFT) | (field << cls.RANDOM_BITS) | secrets.randbits(cls.RANDOM_BITS)
+        return (prefix << cls._PREFIX_SHIFT) | (field << cls.RANDOM_BITS) | rest
 
     @classmethod
     def parse(cls, serial: int) -> tuple[CertType | None, str]:
