@@ -6,10 +6,11 @@ import asyncio
 import re
 import time
 import uuid
+from functools import lru_cache
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import Metrics
@@ -19,7 +20,7 @@ from tiny_ca.exc import TinyCAError, TooLarge
 __all__ = ["MAX_BODY", "BodyLimitMiddleware", "RequestMiddleware"]
 
 _log = structlog.get_logger(__name__)
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 MAX_BODY: Final = 64 * 1024
 # A path that takes more, and how much.
 _LARGER: Final = {"/api/v1/certificates/batch": 4 * 1024 * 1024}
@@ -31,15 +32,16 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._metrics = metrics
+        self._seconds = lru_cache(maxsize=1024)(metrics.http_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = Headers(scope=scope).getlist("x-request-id")
-        request_id = sent[0] if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]) else uuid.uuid4().hex
+        sent = [value for name, value in scope["headers"] if name == b"x-request-id"]
+        sane = len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]) is not None
+        request_id = sent[0].decode("ascii") if sane else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         began, status = time.perf_counter(), 0
 
@@ -47,7 +49,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode("ascii"))]
+                message = {**message, "headers": headers}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -64,9 +67,7 @@ class RequestMiddleware:
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path itself: a caller must not be able to make up labels.
         route = getattr(scope.get("route"), "path_format", "unmatched")
-        self._metrics.http_seconds.labels(scope["method"] if route != "unmatched" else "-", route, status).observe(
-            seconds
-        )
+        self._seconds(scope["method"] if route != "unmatched" else "-", route, status).observe(seconds)
         quiet = route in {"/healthz", "/readyz", "/metrics"} and status < 400
         log = _log.debug if quiet else _log.info
         log(

@@ -16,7 +16,15 @@ from starlette.routing import BaseRoute, Match
 
 from tiny_ca import exc
 
-__all__ = ["InvalidFields", "NotAcceptable", "Timeout", "add_problem_handlers", "problem_body", "problem_response"]
+__all__ = [
+    "InvalidFields",
+    "NotAcceptable",
+    "Timeout",
+    "add_problem_handlers",
+    "error_response",
+    "problem_body",
+    "problem_response",
+]
 
 _log = structlog.get_logger(__name__)
 _MEDIA_TYPE: Final = "application/problem+json"
@@ -58,7 +66,7 @@ _INTERNAL: Final = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal")
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
-    app.add_exception_handler(exc.TinyCAError, _on_error)
+    app.add_exception_handler(exc.TinyCAError, error_response)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
 
@@ -114,7 +122,8 @@ def _headers(error: Exception) -> dict[str, str]:
     return {}
 
 
-async def _on_error(request: Request, error: Exception) -> Response:
+async def error_response(request: Request, error: Exception) -> Response:
+    """The answer to an error of ours; what its operator should know of is in the log."""
     if isinstance(error, exc.RegistryUnavailable):
         _log.warning("registry.unavailable", error=error.message)
     if _status(error) == _INTERNAL:  # a defect of ours that has a name: LintError, DBNotInitedError

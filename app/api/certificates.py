@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.body import field_of_json, is_raw_csr, parse_json
 from app.api.documentation import ISSUE_BODY, PROBLEMS
-from app.api.issue_route import direct_route
 from app.api.key_files import NO_KEY, RAW_FORMS_WITH_KEY, form_with_key, pkcs12_response
 from app.api.negotiation import choose
 from app.api.pages import PageQuery, cut, read_row_id
@@ -32,7 +31,7 @@ from tiny_ca.models.fields import CertificateTypeName, Lifetime
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["RAW_ORDER", "IssueQuery", "made", "made_with_key", "recorded", "router"]
+__all__ = ["RAW_ORDER", "IssueQuery", "issue", "made", "made_with_key", "recorded", "router"]
 
 # Beside a raw CSR, whoever accepts anything gets PEM.
 RAW_ORDER: Final = (CHAIN, DER, JSON)
@@ -68,12 +67,10 @@ class IssueQuery(BaseModel):
         return Wish(profile=self.profile, issuer_id=self.issuer_id, lifetime=lifetime)
 
 
-_PREFIX: Final = "/api/v1/certificates"
 router = APIRouter(
-    prefix=_PREFIX,
+    prefix="/api/v1/certificates",
     tags=["certificates"],
     responses=PROBLEMS,
-    route_class=direct_route(_PREFIX, IssueQuery.model_validate, Permission.CERTIFICATES_ISSUE, "certificate.issue"),
 )
 
 

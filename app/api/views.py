@@ -18,6 +18,7 @@ from tiny_ca.db.entries import CertificateEntry
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.duration import format_duration
+from tiny_ca.utils.remembered import by_identity
 from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = [
@@ -121,7 +122,7 @@ def certificate_body(
 ) -> dict[str, Any]:
     """The fields of ``CertificateAnswer``."""
     body = certificate_view(facts, certificate, now)
-    body["chain"] = [_pem(authority) for authority in above]
+    body["chain"] = [_authority_pem(authority) for authority in above]
     if private_key is not None:
         body["private_key"] = _key_pem(private_key)
     return body
@@ -158,10 +159,11 @@ def profile_view(profile: Profile) -> dict[str, Any]:
 
 
 def _pem_chain(facts: CertificateFacts, above: Sequence[x509.Certificate]) -> str:
-    return "".join([str(facts.certificate_pem), *map(_pem, above)])
+    return "".join([str(facts.certificate_pem), *map(_authority_pem, above)])
 
 
-def _pem(certificate: x509.Certificate) -> str:
+@by_identity
+def _authority_pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(Encoding.PEM).decode("ascii")
 
 

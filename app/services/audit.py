@@ -9,7 +9,7 @@ from datetime import datetime
 
 from app.auth.caller import Caller
 from app.auth.principal import Permission
-from app.services.records import refusals
+from app.services.records import note_refusal, refusals
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditFilter
 from tiny_ca.db.models import AuditRecord
@@ -45,8 +45,11 @@ class AuditTrail:
         Forbidden
             They lack the permission.
         """
-        async with self.refusals(caller, action):
+        try:
             caller.principal.require(permission)
+        except Forbidden as error:
+            await note_refusal(self._db, caller.audit(action, self._clock()), error)
+            raise
 
     def refusals(self, caller: Caller, action: str, **detail: object) -> AbstractAsyncContextManager[None]:
         """Audit what policy or state refuses in the block."""

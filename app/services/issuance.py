@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -38,6 +38,7 @@ from tiny_ca.db.queries.blocked_keys import blocked_among
 from tiny_ca.db.queries.certificates import insert_certificates
 from tiny_ca.db.queries.idempotency import claim_keys, claimed
 from tiny_ca.db.queries.issuers import issuer_state
+from tiny_ca.db.queries.obstacles import is_obstructed
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
 
@@ -170,14 +171,18 @@ class IssuancePipeline:
         self._queue.append((order, future))
         self._metrics.queue_depth.set(len(self._queue))
         self._arrived.set()
+        if self._patience is None:
+            return await future
+        late = asyncio.get_running_loop().call_later(self._patience, self._is_late, future)
         try:
-            async with asyncio.timeout(self._patience):
-                return await future
-        except TimeoutError:
-            raise Unavailable(
-                f"no certificate within {self._patience:g} seconds; ask again, under an Idempotency-Key nothing is "
-                "made twice"
-            ) from None
+            return await future
+        finally:
+            late.cancel()
+
+    def _is_late(self, future: asyncio.Future[Issued]) -> None:
+        if not future.done():
+            message = f"no certificate within {self._patience:g} seconds"
+            future.set_exception(Unavailable(f"{message}; ask again, under an Idempotency-Key nothing is made twice"))
 
     async def _work(self) -> None:
         while True:
@@ -339,8 +344,7 @@ def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) ->
     kept = _claim_keys(session, outcomes, now)
     issued = [outcome for outcome in kept if isinstance(outcome, Issued)]
     if issued:
-        _check_issuers(session, {outcome.issuer.id: outcome.issuer for outcome in issued}.values())
-        _check_keys(session, issued)
+        _check_state(session, issued)
         entries = [
             outcome.order.beside(session, outcome.entry, now) if outcome.order.beside else outcome.entry
             for outcome in issued
@@ -385,8 +389,16 @@ def _claim_wholes(session: Session, wholes: set[IdempotencyClaim], now: datetime
             raise Conflict(ANOTHER_REQUEST)
 
 
-def _check_keys(session: Session, issued: Sequence[Issued]) -> None:
+def _check_state(session: Session, issued: Sequence[Issued]) -> None:
+    issuers = {outcome.issuer.id: outcome.issuer for outcome in issued}
+    authorities = {one.serial_number for issuer in issuers.values() for one in (issuer.certificate, *issuer.chain)}
     keys = {outcome.entry.spki_sha256 for outcome in issued}
+    if is_obstructed(session, authorities=authorities, issuers=issuers.keys(), keys=keys):
+        _check_issuers(session, issuers.values())
+        _check_keys(session, keys)
+
+
+def _check_keys(session: Session, keys: Collection[str]) -> None:
     for blocked in blocked_among(session, keys):
         message = f"the key {blocked} was revoked as compromised: make a new key"
         raise Forbidden(message, rule="key_blocked", value=blocked)

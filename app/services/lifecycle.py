@@ -23,7 +23,7 @@ from app.services.idempotency import Idempotency
 from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued, Repeated, claimed_name, key_sha256
 from app.services.issuers import IssuerStore
 from app.services.keymaker import KeyMaker
-from app.services.records import check_actor, find, load, refusals
+from app.services.records import check_actor, find, load, note_refusal, refusals
 from tiny_ca.ca_factory.csr import parse_csr
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, public_key_der
@@ -411,17 +411,26 @@ class LifecycleService:
         default_profile: str = "server",
     ) -> IssuanceOrder:
         """What the pipeline is asked for; a refusal is audited under ``action``."""
-        async with refusals(self._db, caller.audit(action, self._clock(), profile=wish.profile)):
+        try:
             caller.principal.require(permission)
             profile = _profile(self.profiles, wish.profile or default_profile)
-            return replace(self._order(caller, wish, read, profile), action=action)
+            return self._order(caller, wish, read, profile, action)
+        except (Forbidden, Conflict) as error:
+            await note_refusal(self._db, caller.audit(action, self._clock(), profile=wish.profile), error)
+            raise
 
     def _order(
-        self, caller: Caller, wish: Wish, read: Callable[[], CertificateRequest], profile: Profile
+        self,
+        caller: Caller,
+        wish: Wish,
+        read: Callable[[], CertificateRequest],
+        profile: Profile,
+        action: str = "certificate.issue",
     ) -> IssuanceOrder:
         if profile.ca:
             caller.principal.require(Permission.ISSUERS_MANAGE)
-        return IssuanceOrder(read=read, profile=profile, issuer=self._issuer(wish.issuer_id), caller=caller)
+        issuer = self._issuer(wish.issuer_id)
+        return IssuanceOrder(read=read, profile=profile, issuer=issuer, caller=caller, action=action)
 
     async def _intend(self, order: IssuanceOrder) -> None:
         """Before a CA's certificate is signed, it is written down that it shall be: rare, and it matters."""

@@ -21,7 +21,7 @@ from tiny_ca.db.queries.audit import insert_audit
 from tiny_ca.db.queries.certificates import certificate_by_serial, page_certificates
 from tiny_ca.exc import CertNotFound, Conflict, Forbidden
 
-__all__ = ["Records", "check_actor", "load", "refusals"]
+__all__ = ["Records", "check_actor", "load", "note_refusal", "refusals"]
 
 
 class Records:
@@ -145,10 +145,15 @@ async def refusals(db: AsyncDBHandler, audit: AuditEntry) -> AsyncIterator[None]
     try:
         yield
     except (Forbidden, Conflict) as error:
-        rule = error.rule if isinstance(error, Forbidden) else "conflict"
-        detail = {**(audit.detail or {}), "message": error.message}
-        await db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
+        await note_refusal(db, audit, error)
         raise
+
+
+async def note_refusal(db: AsyncDBHandler, audit: AuditEntry, error: Forbidden | Conflict) -> None:
+    """Write down that policy or state refused the act that ``audit`` is of."""
+    rule = error.rule if isinstance(error, Forbidden) else "conflict"
+    detail = {**(audit.detail or {}), "message": error.message}
+    await db.write(insert_audit, [replace(audit, outcome="refused", rule=rule, detail=detail)])
 
 
 def _check_own(principal: Principal, record: CertificateRecord) -> None:

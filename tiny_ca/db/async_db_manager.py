@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
 from logging import Logger
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from cryptography import x509
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -19,7 +22,7 @@ from tiny_ca.const import CertType
 from tiny_ca.db import operations
 from tiny_ca.db.base_db import BaseDB
 from tiny_ca.db.const import RevokeStatus, Succession
-from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, make_async_engine
+from tiny_ca.db.engine import WRITE, EngineSettings, create_tables, is_sqlite_file, make_async_engine, make_sync_engine
 from tiny_ca.db.entries import RevokedRow
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.policy import ATTEMPTS, Operation, is_passing, pause, settle, translated
@@ -34,7 +37,11 @@ _CLOSE_SECONDS: Final = 1.0
 
 
 class DatabaseManager:
-    """An async engine and the sessions over it."""
+    """An async engine, and how a unit of work is run over it.
+
+    On a SQLite file the whole unit runs in a thread, over connections of its own: the async driver would hop to a
+    thread and back for each statement, which costs several times what the statements do.
+    """
 
     def __init__(
         self,
@@ -43,9 +50,11 @@ class DatabaseManager:
         *,
         settings: EngineSettings | None = None,
     ) -> None:
-        self.engine = make_async_engine(db_url, settings or EngineSettings())
+        settings = settings or EngineSettings()
+        self.engine = make_async_engine(db_url, settings)
         self._writing = self.engine.execution_options(**WRITE)
         self._tables_missing = create_all
+        self._in_threads = _InThreads(db_url, settings) if is_sqlite_file(self.engine.url) else None
 
     async def prepare(self) -> None:
         """Make the tables on first use. Two tasks may both do so: the database lets them take turns."""
@@ -58,13 +67,56 @@ class DatabaseManager:
         """Open a session, also an async context manager. What it loaded stays usable after it is closed."""
         return AsyncSession(self._writing if write else self.engine, expire_on_commit=False)
 
+    @property
+    def sync_engine(self) -> Engine:
+        """The engine that units of work run over."""
+        return self.engine.sync_engine if self._in_threads is None else self._in_threads.engine
+
+    async def run(self, unit: Callable[[Session], _T], *, write: bool) -> _T:
+        """Run a unit of work in a session of its own; one that writes is committed when this returns."""
+        if self._in_threads is not None:
+            return await self._in_threads.run(unit, write=write)
+        async with self.session(write=write) as session:
+            if not write:
+                return await session.run_sync(unit)
+            async with session.begin():
+                return await session.run_sync(unit)
+
     async def aclose(self) -> None:
         """Close the pool's connections."""
+        if self._in_threads is not None:
+            await self._in_threads.aclose()
         await self.engine.dispose()
 
 
+class _InThreads:
+    """Units of work over a SQLite file, each in one of as many threads as there may be connections."""
+
+    def __init__(self, db_url: str, settings: EngineSettings) -> None:
+        self.engine = make_sync_engine(db_url, settings)
+        self._writing = self.engine.execution_options(**WRITE)
+        self._threads = ThreadPoolExecutor(settings.pool_size + settings.max_overflow, thread_name_prefix="registry")
+
+    async def run(self, unit: Callable[[Session], _T], *, write: bool) -> _T:
+        context = copy_context()  # log lines and spans of the unit are its caller's
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._run, unit, write)
+
+    def _run(self, unit: Callable[[Session], _T], write: bool) -> _T:  # noqa: FBT001  # executors pass no keywords
+        with Session(self._writing if write else self.engine, expire_on_commit=False) as session:
+            if not write:
+                return unit(session)
+            with session.begin():
+                return unit(session)
+
+    async def aclose(self) -> None:
+        with suppress(TimeoutError):  # where every thread hangs, this would too
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._threads, self.engine.dispose)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class AsyncDBHandler(BaseDB):
-    """Registry over SQLite through aiosqlite, or PostgreSQL through asyncpg; failures as in SyncDBHandler.
+    """Registry over SQLite in threads, or PostgreSQL through asyncpg; failures as in SyncDBHandler.
 
     A unit of work that has begun comes to its end, also when its caller is cancelled: cut in the middle, it would leave
     unknown whether it was committed, and its connection in a state that no pool can mend. ``patience``: so many seconds
@@ -94,6 +146,11 @@ class AsyncDBHandler(BaseDB):
         """The engine, for what is no unit of work: migrations, listening, counting."""
         return self._db.engine
 
+    @property
+    def sync_engine(self) -> Engine:
+        """The engine that units of work run over, for who listens to its events."""
+        return self._db.sync_engine
+
     def patient(self) -> Self:
         """Return the same registry, over the same pool, for work that may take as long as it takes."""
         patient = copy.copy(self)
@@ -113,7 +170,7 @@ class AsyncDBHandler(BaseDB):
 
     async def ping(self) -> None:
         """Return if the database answers, raise RegistryUnavailable if not."""
-        await self.read(Session.execute, text("SELECT 1"))
+        await self.read(Session.scalar, text("SELECT 1"))
 
     async def aclose(self) -> None:
         """Close every connection, once what has begun has come to its end; what hangs is not waited for."""
@@ -198,16 +255,14 @@ class AsyncDBHandler(BaseDB):
     async def _read(self, unit: Callable[[Session], _T]) -> _T:
         with translated():
             await self._db.prepare()
-            async with self._db.session() as session:
-                return await session.run_sync(unit)
+            return await self._db.run(unit, write=False)
 
     async def _write(self, unit: Callable[[Session], _T]) -> _T:
         with translated():
             await self._db.prepare()
             for attempts_left in reversed(range(ATTEMPTS)):
                 try:
-                    async with self._db.session(write=True) as session, session.begin():
-                        return await session.run_sync(unit)
+                    return await self._db.run(unit, write=True)
                 except DBAPIError as error:
                     if not (attempts_left and is_passing(error)):
                         raise

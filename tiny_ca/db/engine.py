@@ -33,6 +33,7 @@ __all__ = [
     "EngineSettings",
     "async_url",
     "create_tables",
+    "is_sqlite_file",
     "make_async_engine",
     "make_sync_engine",
     "sync_url",
@@ -126,6 +127,11 @@ def create_tables(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
     Base.metadata.create_all(connection)
+
+
+def is_sqlite_file(url: URL) -> bool:
+    """Whether it is a SQLite database that several connections share: a file, not memory."""
+    return url.get_backend_name() == "sqlite" and not _in_memory(url)
 
 
 def _parsed(db_url: str | URL) -> URL:

@@ -106,7 +106,7 @@ class SyncDBHandler(BaseDB):
 
     def ping(self) -> None:
         """Return if the database answers, raise RegistryUnavailable if not."""
-        self.read(Session.execute, text("SELECT 1"))
+        self.read(Session.scalar, text("SELECT 1"))
 
     def close(self) -> None:
         """Close every connection."""

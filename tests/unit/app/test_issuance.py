@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import Engine, event, func, select
 from sqlalchemy.orm import Session
 
 from app.services.issuance import IssuancePipeline, Issued
@@ -33,17 +33,17 @@ def _audited(session: Session, outcome: str) -> list[str | None]:
 
 
 @contextmanager
-def _commits(ca: OpenCA) -> Any:  # noqa: ANN401  # the list grows while the block runs
+def _commits() -> Any:  # noqa: ANN401  # the list grows while the block runs
     seen: list[None] = []
 
     def count(_connection: object) -> None:
         seen.append(None)
 
-    event.listen(ca.db.engine.sync_engine, "commit", count)
+    event.listen(Engine, "commit", count)
     try:
         yield seen
     finally:
-        event.remove(ca.db.engine.sync_engine, "commit", count)
+        event.remove(Engine, "commit", count)
 
 
 async def _all(pipeline: IssuancePipeline, *orders: Any) -> list[Issued | BaseException]:  # noqa: ANN401
@@ -59,7 +59,7 @@ async def _all(pipeline: IssuancePipeline, *orders: Any) -> list[Issued | BaseEx
 async def test_requests_that_wait_together_share_one_commit(ca: OpenCA) -> None:
     """Twenty certificates asked for at the same time are in the database after a single commit."""
     before = await ca.db.read(_count, CertificateRecord)
-    with _commits(ca) as commits:
+    with _commits() as commits:
         answers = await _all(ca.pipeline(), *(ca.order() for _ in range(20)))
     assert all(isinstance(answer, Issued) for answer in answers)
     assert len(commits) == 1
@@ -68,7 +68,7 @@ async def test_requests_that_wait_together_share_one_commit(ca: OpenCA) -> None:
 
 async def test_batching_off_commits_each(ca: OpenCA) -> None:
     """With batches of one, each certificate has a transaction of its own."""
-    with _commits(ca) as commits:
+    with _commits() as commits:
         await _all(ca.pipeline(max_batch=1), *(ca.order() for _ in range(5)))
     assert len(commits) == 5
 

@@ -86,8 +86,7 @@ class TestKeeping:
             handler = AsyncDBHandler(url)
             await handler.ping()
             seen: list[str] = []
-            engine = handler.engine.sync_engine
-            event.listen(engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+            event.listen(handler.sync_engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
             batch = [entry(f"h{n}", unique_name=f"{size}-{n}", names=names_of_every_kind()) for n in range(size)]
             await handler.write(queries.insert_certificates, batch, now=NOW, audit=[audit() for _ in batch])
             await handler.aclose()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text, update
+from sqlalchemy import Connection, event, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -30,8 +30,8 @@ class _DatabaseClock:
 
     def __init__(self, registry: Registry) -> None:
         self.ahead = timedelta()
-        engine = registry.handler.engine
-        engine = engine if isinstance(engine, Engine) else engine.sync_engine
+        handler = registry.handler
+        engine = handler.engine if isinstance(handler, SyncDBHandler) else handler.sync_engine
         if engine.dialect.name == "sqlite":
             event.listen(engine, "begin", self._replace_function)
             return

@@ -13,8 +13,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
+from app.database import head
 from tiny_ca.db.engine import WRITE, EngineSettings, make_async_engine
 from tiny_ca.db.models import Base
 
@@ -105,3 +107,11 @@ def test_command_line_migrates_the_database_of_the_environment(tmp_path: Path) -
             check=True,
             capture_output=True,
         )
+
+
+def test_revisions_are_the_numbers_of_their_files() -> None:
+    """A start looks at the names of the files alone: they must be what Alembic reads in them, in its order."""
+    scripts = [*ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).walk_revisions()]
+    assert [Path(script.path).name.partition("_")[0] for script in scripts] == [script.revision for script in scripts]
+    assert [script.revision for script in scripts] == sorted((script.revision for script in scripts), reverse=True)
+    assert scripts[0].revision == head()

@@ -56,7 +56,8 @@ def _insert_free(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[tup
     made: set[tuple[str, str]] = set()
     for at in range(0, len(rows), _ROWS):
         statement = insert(IdempotencyKey).values(rows[at : at + _ROWS]).on_conflict_do_nothing()
-        made.update(session.execute(statement.returning(IdempotencyKey.actor, IdempotencyKey.key)).tuples())
+        inserted = session.execute(statement.returning(IdempotencyKey.actor, IdempotencyKey.key))
+        made.update((row.actor, row.key) for row in inserted)
     return made
 
 
