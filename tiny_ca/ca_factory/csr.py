@@ -83,24 +83,27 @@ def parse_csr(data: bytes) -> ParsedCSR:
     # 5. What is asked for.
     attributes = _subject(csr)
     extensions = _extensions(csr)
+    values = {type(extension.value): extension.value for extension in extensions}
     return ParsedCSR(
         csr=csr,
         attributes=attributes,
-        names=_names(extensions),
+        names=_names(values.get(x509.SubjectAlternativeName)),
         public_key=public_key,
         key_spec=spec,
-        extended_key_usage=_extended_key_usage(extensions),
-        requests_ca=any(_asks_for_ca(extension.value) for extension in extensions),
-        unknown_extensions=tuple(extension.oid for extension in extensions if not isinstance(extension.value, _KNOWN)),
+        extended_key_usage=_extended_key_usage(values.get(x509.ExtendedKeyUsage)),
+        requests_ca=_asks_for_ca(values.get(x509.BasicConstraints), values.get(x509.KeyUsage)),
+        unknown_extensions=tuple(extension.oid for extension in extensions if type(extension.value) not in _KNOWN),
     )
 
 
-_KNOWN: Final = (
-    x509.SubjectAlternativeName,
-    x509.KeyUsage,
-    x509.ExtendedKeyUsage,
-    x509.BasicConstraints,
-    x509.SubjectKeyIdentifier,
+_KNOWN: Final = frozenset(
+    {
+        x509.SubjectAlternativeName,
+        x509.KeyUsage,
+        x509.ExtendedKeyUsage,
+        x509.BasicConstraints,
+        x509.SubjectKeyIdentifier,
+    }
 )
 
 
@@ -201,21 +204,17 @@ def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
     return extensions
 
 
-def _names(extensions: x509.Extensions) -> AlternativeNames:
-    for extension in extensions:
-        if isinstance(extension.value, x509.SubjectAlternativeName):
-            return AlternativeNames.from_extension(extension.value, field="csr")
+def _names(value: x509.ExtensionType | None) -> AlternativeNames:
+    if isinstance(value, x509.SubjectAlternativeName):
+        return AlternativeNames.from_extension(value, field="csr")
     return AlternativeNames()
 
 
-def _extended_key_usage(extensions: x509.Extensions) -> tuple[ObjectIdentifier, ...] | None:
-    for extension in extensions:
-        if isinstance(extension.value, x509.ExtendedKeyUsage):
-            return tuple(extension.value)
-    return None
+def _extended_key_usage(value: x509.ExtensionType | None) -> tuple[ObjectIdentifier, ...] | None:
+    return tuple(value) if isinstance(value, x509.ExtendedKeyUsage) else None
 
 
-def _asks_for_ca(value: x509.ExtensionType) -> bool:
-    if isinstance(value, x509.BasicConstraints):
-        return value.ca
-    return isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign)
+def _asks_for_ca(constraints: x509.ExtensionType | None, usage: x509.ExtensionType | None) -> bool:
+    if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
+        return True
+    return isinstance(usage, x509.KeyUsage) and (usage.key_cert_sign or usage.crl_sign)

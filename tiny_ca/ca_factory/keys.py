@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, TypeAlias
+from functools import cache
+from typing import Any, Final, TypeAlias, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -68,6 +69,10 @@ _MLDSA_PUBLIC: Final = (
 )
 
 
+_EC_SPECS: Final = {name: KeySpec.ec(curve) for name, curve in _CURVE_NAMES.items()}
+_OTHER_SPECS: Final = {"ed25519": KeySpec.ed25519(), **{name: KeySpec.mldsa(name) for name, _ in _MLDSA_PUBLIC}}
+
+
 def generate_private_key(spec: KeySpec) -> PrivateKey:
     """Make a private key of this kind. RSA-4096 takes seconds: never on an event loop.
 
@@ -104,17 +109,24 @@ def generate_private_key(spec: KeySpec) -> PrivateKey:
 
 def key_spec(public_key: object) -> KeySpec | None:
     """Tell the kind of a public key; None for a kind that is not taken here (DSA, X25519, secp256k1 …)."""
-    if isinstance(public_key, rsa.RSAPublicKey):
-        return KeySpec.rsa(public_key.key_size)
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        curve = _CURVE_NAMES.get(public_key.curve.name)
-        return KeySpec.ec(curve) if curve else None
-    if isinstance(public_key, ed25519.Ed25519PublicKey):
-        return KeySpec.ed25519()
-    for name, kind in _MLDSA_PUBLIC:
-        if isinstance(public_key, kind):
-            return KeySpec.mldsa(name)
-    return None
+    kind = _kind(cast("type[Any]", type(public_key)))
+    if kind == "rsa":
+        return KeySpec.rsa(cast("rsa.RSAPublicKey", public_key).key_size)
+    if kind == "ec":
+        return _EC_SPECS.get(cast("ec.EllipticCurvePublicKey", public_key).curve.name)
+    return _OTHER_SPECS.get(kind)
+
+
+@cache
+def _kind(public_key: type[Any]) -> str:
+    """The name of a class of keys: those of the crypto library are abstract, and asked one by one it takes its time."""
+    kinds = (
+        ("rsa", rsa.RSAPublicKey),
+        ("ec", ec.EllipticCurvePublicKey),
+        ("ed25519", ed25519.Ed25519PublicKey),
+        *_MLDSA_PUBLIC,
+    )
+    return next((name for name, kind in kinds if issubclass(public_key, kind)), "")
 
 
 def public_key_der(public_key: PublicKey) -> bytes:

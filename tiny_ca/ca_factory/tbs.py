@@ -15,7 +15,7 @@ from tiny_ca.utils.remembered import by_identity
 __all__ = ["encode_extensions", "encode_fields", "encode_tbs", "signed", "tbs_fields"]
 
 # What each certificate has of its own; the rest is the same for all of a profile and an issuer.
-_OF_ONE: Final = (x509.SubjectAlternativeName, x509.SubjectKeyIdentifier)
+_OF_ONE: Final = frozenset({x509.SubjectAlternativeName, x509.SubjectKeyIdentifier})
 _VERSION_3: Final = der.context(0, der.integer(2))
 
 
@@ -60,7 +60,7 @@ def encode_extensions(extensions: tuple[x509.Extension[x509.ExtensionType], ...]
     """DER of ``Extensions`` (RFC 5280 §4.1.2.9); a FALSE ``critical`` is left out, as DER wants a DEFAULT to be."""
     return der.sequence(
         *(
-            _encoded(extension) if isinstance(extension.value, _OF_ONE) else _encoded_once(extension)
+            _encoded(extension) if type(extension.value) in _OF_ONE else _encoded_once(extension)
             for extension in extensions
         )
     )
