@@ -28,6 +28,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is type-checked beside the files of [tool.mypy], as far as it is there.
 MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py deploy/compose/*.py)
 
+BENCHES := issue_csr batch latency public_files health_under_keys memory
+
 # What `make test-all` tests on, each in a venv of its own.
 VERSIONS := 3.11 3.12 3.13
 
@@ -90,8 +92,8 @@ format: $(STAMP) ## format, and fix what ruff can fix safely
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## run the quick benchmarks: issuing, and health beside RSA keys
-	@set -e; for name in issue_csr health_under_keys; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
+bench: $(STAMP) ## run the benchmarks of the service, some minutes each (BENCHES="issue_csr" ARGS="--rounds 3")
+	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 bench-pages: $(STAMP) ## deep pages of a million certificates
 	@$(BIN)/python benchmarks/list_pages.py $(ARGS)

@@ -28,7 +28,7 @@ from app.auth.tokens import ADMIN_TOKEN_ID, TokenAuthenticator, token_sha256
 from app.clock import SteadyClock, last_on_record
 from app.config_file import ConfigFile, load_config_file
 from app.dependencies import Service
-from app.direct import DirectIssuing
+from app.direct import DirectRoutes
 from app.jobs import JobRunner, job_table
 from app.key_blocklist import read_key_blocklist
 from app.metrics import Metrics
@@ -132,7 +132,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = _now) -> F
     app.mount(docs.STATIC_PATH, docs.static_files())
     add_problem_handlers(app)
     if tracer_provider is None:  # FastAPI's own spans begin further in
-        app.add_middleware(DirectIssuing)
+        app.add_middleware(DirectRoutes)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(RequestMiddleware, metrics=metrics)
     if config.trusted_proxies:

@@ -8,16 +8,8 @@ certificate, its key is one that was asked for, and what the database holds at t
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from collections.abc import Sequence
+from typing import Final
 
 from benchmarks.harness import (
     Load,
@@ -30,22 +22,18 @@ from benchmarks.harness import (
     percentile,
     scratch,
 )
+from benchmarks.loop import LoopRate, bare_loop, measure_loop
 from benchmarks.orders import make_csrs, requests, serials, verify
 
 _CSRS: Final = 200
-
-
-class _LoopRate(NamedTuple):
-    per_second: float
-    per_cpu_second: float
 
 
 def main() -> None:
     """Measure and print."""
     asked = arguments(__doc__, rounds=5, seconds=3.0, connections=32)
     csrs = make_csrs(_CSRS)
-    issue = _bare_loop()
-    loop: list[_LoopRate] = []
+    issue = bare_loop()
+    loop: list[LoopRate] = []
     measured: dict[str, list[Measured]] = {"batching": [], "one by one": []}
     with scratch(asked.folder) as folder:
         print(f"{machine(folder)}; {asked.connections} connections, {asked.rounds} rounds of {asked.seconds:g} s")
@@ -58,7 +46,7 @@ def main() -> None:
             loads = {name: Load(requests=requests(service, csrs), connections=asked.connections)
                      for name, service in services.items()}  # fmt: skip
             for number in range(asked.rounds):
-                loop.append(_measure_loop(issue, csrs, asked.seconds))
+                loop.append(measure_loop(issue, csrs, asked.seconds))
                 names = list(services) if number % 2 == 0 else list(reversed(services))
                 for name in names:
                     measured[name] += drive(services[name], [loads[name]], seconds=asked.seconds)
@@ -70,67 +58,7 @@ def main() -> None:
         print(machine(folder))
 
 
-def _bare_loop() -> Callable[[bytes], bytes]:
-    """What a signing endpoint cannot do without, with the library's own parser and builder; no policy, no record."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench issuing CA")])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    crl = x509.UniformResourceIdentifier("http://127.0.0.1:8000/crl.der")
-    ca = x509.UniformResourceIdentifier("http://127.0.0.1:8000/ca.der")
-    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False),
-        (
-            x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]),
-            False,
-        ),
-        (x509.CRLDistributionPoints([x509.DistributionPoint([crl], None, None, None)]), False),
-    )
-
-    def issue(pem: bytes) -> bytes:
-        csr = x509.load_pem_x509_csr(pem)
-        assert csr.is_signature_valid
-        now, public_key = datetime.now(UTC), csr.public_key()
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(csr.subject)
-            .issuer_name(issuer)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now)
-            .not_valid_after(now + timedelta(days=90))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(names, critical=False)
-        )
-        for extension, critical in extensions:
-            builder = builder.add_extension(extension, critical=critical)
-        return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-    return issue
-
-
-def _measure_loop(issue: Callable[[bytes], bytes], csrs: Sequence[bytes], seconds: float) -> _LoopRate:
-    done, began, cpu_began = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - began < seconds:
-        issue(csrs[done % len(csrs)])
-        done += 1
-    return _LoopRate(done / (time.perf_counter() - began), done / (time.process_time() - cpu_began))
-
-
-def _round_line(number: int, loop: _LoopRate, measured: dict[str, list[Measured]]) -> str:
+def _round_line(number: int, loop: LoopRate, measured: dict[str, list[Measured]]) -> str:
     rates = ", ".join(
         f"{name} {rounds[-1].per_second:.0f}/s ({rounds[-1].per_cpu_second:.0f} per CPU s)"
         for name, rounds in measured.items()
@@ -138,7 +66,7 @@ def _round_line(number: int, loop: _LoopRate, measured: dict[str, list[Measured]
     return f"round {number + 1}: bare loop {loop.per_second:.0f}/s ({loop.per_cpu_second:.0f} per CPU s), {rates}"
 
 
-def _report(loop: Sequence[_LoopRate], measured: dict[str, list[Measured]]) -> None:
+def _report(loop: Sequence[LoopRate], measured: dict[str, list[Measured]]) -> None:
     per_cpu = statistics.median(rate.per_cpu_second for rate in loop)
     per_second = statistics.median(rate.per_second for rate in loop)
     print(f"\n{'medians':<12} {'per s':>7} {'per CPU s':>10} {'cores':>6} {'median ms':>10} {'p99 ms':>7}")

@@ -15,7 +15,7 @@ from app.api.documentation import PROBLEMS
 from app.dependencies import Running
 from app.services.publication import PublicFile
 
-__all__ = ["router"]
+__all__ = ["PUBLISHED", "router"]
 
 router = APIRouter(tags=["public"], responses={status: PROBLEMS[status] for status in (404, 422, 429, 503)})
 
@@ -74,6 +74,10 @@ async def issuer_crl(request: Request, issuer_id: IssuerId, service: Running) ->
     """The newest CRL of one CA, DER (RFC 5280 §4.2.1.13)."""
     crl = await service.crls.current(issuer_id)
     return _serve(request, service, crl.der, ends=crl.next_update)
+
+
+# Those whose path says it all.
+PUBLISHED: Final = frozenset({ca_pem, roots_pem, crl_pem, crl_der})
 
 
 def _serve(request: Request, service: Running, file: PublicFile, *, ends: datetime | None = None) -> Response:

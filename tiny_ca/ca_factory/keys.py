@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -109,7 +109,7 @@ def generate_private_key(spec: KeySpec) -> PrivateKey:
 
 def key_spec(public_key: object) -> KeySpec | None:
     """Tell the kind of a public key; None for a kind that is not taken here (DSA, X25519, secp256k1 …)."""
-    kind = _kind(cast("type[Any]", type(public_key)))
+    kind = _kind(type(public_key))  # type: ignore[arg-type]  # mypy takes no class for hashable
     if kind == "rsa":
         return KeySpec.rsa(cast("rsa.RSAPublicKey", public_key).key_size)
     if kind == "ec":
@@ -118,7 +118,7 @@ def key_spec(public_key: object) -> KeySpec | None:
 
 
 @cache
-def _kind(public_key: type[Any]) -> str:
+def _kind(public_key: type) -> str:
     """The name of a class of keys: those of the crypto library are abstract, and asked one by one it takes its time."""
     kinds = (
         ("rsa", rsa.RSAPublicKey),
