@@ -14,7 +14,7 @@ import pytest
 from tests.running import DATABASE_URL, RunningService, tiny_ca
 from tests.stored import rows
 
-_HEAD = "0005"
+_HEAD = "0006"
 _BY_HAND = {"TINY_CA_AUTO_MIGRATE": "false"}
 _MANY = 4
 

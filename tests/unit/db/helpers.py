@@ -9,12 +9,14 @@ import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from tiny_ca.const import CertType
@@ -141,3 +143,20 @@ def names_of_every_kind() -> tuple[x509.GeneralName, ...]:
 
 async def _collect(rows: Any) -> list[Any]:  # noqa: ANN401 - of any rows
     return [row async for row in rows]
+
+
+def query_plan(folder: Path, unit: Callable[[Session], object]) -> list[str]:
+    """What SQLite does for the last statement of a unit of work, step by step."""
+    handler = SyncDBHandler(f"sqlite:///{folder / 'plan.db'}")
+    asked: list[tuple[str, Any]] = []
+    event.listen(handler.engine, "before_cursor_execute", lambda *args: asked.append((args[2], args[3])))
+    handler.write(queries.insert_issuers, [issuer()])
+    handler.write(unit)
+    statement, values = asked[-1]
+    plan = handler.read(
+        lambda session: [
+            str(row[-1]) for row in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    )
+    handler.close()
+    return plan

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer
+from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer, query_plan
 from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CertificateEntry, RevokedRow
@@ -126,3 +128,9 @@ def test_library_rows_end_with_expiry(registry: Registry) -> None:
     """What has expired is not yielded to the library's CRL."""
     _revoked(registry)
     assert registry.read(queries.revoked_rows, now=NOW + 2 * DAY) == []
+
+
+def test_a_crl_is_read_from_an_index_alone(tmp_path: Path) -> None:
+    """Already in its order, and without a look at the rows, of which each holds a certificate."""
+    steps = query_plan(tmp_path, partial(queries.begin_crl, issuer_id=ISSUER, now=NOW))
+    assert steps == ["SEARCH certificates USING COVERING INDEX ix_certificates_revoked (issuer_id=? AND revocation_date>?)"]

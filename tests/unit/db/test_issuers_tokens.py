@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
-from tests.unit.db.helpers import ISSUER, NOW, Registry, audit, issuer
+from tests.unit.db.helpers import ISSUER, NOW, Registry, audit, issuer, query_plan
 from tiny_ca.db import queries
 from tiny_ca.db.entries import TokenEntry
 from tiny_ca.db.models import IssuerRecord, TokenRecord, UTCDateTime
 from tiny_ca.db.queries.tokens import delete_token, page_tokens
-from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import Conflict
 
 
@@ -69,14 +67,7 @@ def test_tokens_come_in_pages(registry: Registry) -> None:
 
 def test_a_page_of_tokens_is_a_walk_along_an_index(tmp_path: Path) -> None:
     """Nothing is put in order for it, and what is before the page is not read."""
-    handler = SyncDBHandler(f"sqlite:///{tmp_path / 'ca.db'}")
-    asked: list[tuple[str, Any]] = []
-    event.listen(handler.engine, "before_cursor_execute", lambda *args: asked.append((args[2], args[3])))
-    handler.read(page_tokens, limit=3, before=(NOW, "a"))
-    statement, values = asked[-1]
-    plan = handler.read(lambda session: session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
-    steps = [row[-1] for row in plan]
-    handler.close()
+    steps = query_plan(tmp_path, partial(page_tokens, limit=3, before=(NOW, "a")))
     assert steps == ["SEARCH tokens USING INDEX ix_tokens_created_at_id ((created_at,id)<(?,?))"]
 
 
