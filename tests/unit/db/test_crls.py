@@ -133,4 +133,6 @@ def test_library_rows_end_with_expiry(registry: Registry) -> None:
 def test_a_crl_is_read_from_an_index_alone(tmp_path: Path) -> None:
     """Already in its order, and without a look at the rows, of which each holds a certificate."""
     steps = query_plan(tmp_path, partial(queries.begin_crl, issuer_id=ISSUER, now=NOW))
-    assert steps == ["SEARCH certificates USING COVERING INDEX ix_certificates_revoked (issuer_id=? AND revocation_date>?)"]
+    assert steps == [
+        "SEARCH certificates USING COVERING INDEX ix_certificates_revoked (issuer_id=? AND revocation_date>?)"
+    ]
