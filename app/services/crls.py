@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
-from app.services.publication import CRL, PEM, PublicFile
+from app.services.publication import CRL, PEM, PublicFile, crl_pem
 from app.services.watching import Watch
 from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
 from tiny_ca.ca_factory.issuer import Issuer
@@ -268,7 +266,7 @@ def _revocation_count(session: Session, issuer_id: str) -> int | None:
 
 
 def _published(crl: CRLEntry | CRLRecord, *, dated: bool) -> PublishedCRL:
-    pem = x509.load_der_x509_crl(crl.der).public_bytes(Encoding.PEM)
+    pem = crl_pem(crl.der)
     return PublishedCRL(
         number=crl.number,
         this_update=crl.this_update,

@@ -128,7 +128,8 @@ def _entry(certificate: RevokedCertificate) -> bytes:
         message = f"{certificate.serial_number} is no serial number: 0 to 2^159 - 1"
         raise Invalid(message, field="serial_number", value=certificate.serial_number)
     number, date = der.integer(certificate.serial_number), der.time(certificate.revocation_date)
-    return der.sequence(number, date, _EXTENSIONS.get(certificate.revocation_reason, b""))
+    content = number + date + _EXTENSIONS.get(certificate.revocation_reason, b"")
+    return bytes((0x30, len(content))) + content  # a SEQUENCE of less than 128 octets, a million times over
 
 
 def _extensions(reason: int) -> bytes:

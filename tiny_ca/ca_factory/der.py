@@ -65,15 +65,16 @@ def object_identifier(dotted: str) -> bytes:
     return _value(0x06, b"".join(map(_base128, (first * 40 + second, *rest))))
 
 
-@lru_cache(maxsize=256)  # those who ask in the same second share both ends of their window
 def time(moment: datetime) -> bytes:
     """UTCTime through 2049, GeneralizedTime from 2050 on, in whole seconds of UTC (RFC 5280 §4.1.2.5).
 
     UTCTime knows no year before 1950: 49 is 2049.
     """
-    utc = moment.astimezone(UTC)
-    if utc.year in _UTC_TIME:
-        return _value(0x17, f"{utc:%y%m%d%H%M%SZ}".encode("ascii"))
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    year = utc.year
+    if year in _UTC_TIME:
+        fields = (year % 100, utc.month, utc.day, utc.hour, utc.minute, utc.second)
+        return b"\x17\x0d%02d%02d%02d%02d%02d%02dZ" % fields
     return _value(0x18, f"{utc.year:04}{utc:%m%d%H%M%SZ}".encode("ascii"))  # %Y pads no year before 1000
 
 

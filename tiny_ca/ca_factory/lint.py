@@ -32,7 +32,7 @@ from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.subject import is_visible
-from tiny_ca.ca_factory.tbs import tbs_fields
+from tiny_ca.ca_factory.tbs import encode_validity, tbs_fields
 from tiny_ca.exc import Invalid, LintError
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.utils.remembered import lazy
@@ -271,7 +271,7 @@ def _validity(case: _Case) -> Iterator[str]:
     if plan.issuer and not begins <= start <= end <= plan.issuer.not_valid_after:
         yield "validity is not inside the issuer's"
     # UTCTime through 2049, GeneralizedTime after; parsers differ on the others.
-    if case.fields[3] != der.sequence(der.time(start), der.time(end)):
+    if case.fields[3] != encode_validity(start, end):
         yield "validity is not encoded as its years demand (RFC 5280 §4.1.2.5)"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -12,7 +13,7 @@ from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.utils.remembered import by_identity
 
-__all__ = ["encode_extensions", "encode_fields", "encode_tbs", "signed", "tbs_fields"]
+__all__ = ["encode_extensions", "encode_fields", "encode_tbs", "encode_validity", "signed", "tbs_fields"]
 
 # What each certificate has of its own; the rest is the same for all of a profile and an issuer.
 _OF_ONE: Final = frozenset({x509.SubjectAlternativeName, x509.SubjectKeyIdentifier})
@@ -49,11 +50,17 @@ def encode_fields(
         der.integer(serial_number),
         signer.algorithm_identifier,
         issuer,
-        der.sequence(*map(der.time, validity)),
+        encode_validity(*validity),
         subject,
         public_key,
         der.context(3, extensions),
     )
+
+
+@lru_cache(maxsize=256)  # those who ask in the same second, for as long, share their window
+def encode_validity(not_valid_before: datetime, not_valid_after: datetime) -> bytes:
+    """DER of ``Validity`` (RFC 5280 §4.1.2.5)."""
+    return der.sequence(der.time(not_valid_before), der.time(not_valid_after))
 
 
 def encode_extensions(extensions: tuple[x509.Extension[x509.ExtensionType], ...]) -> bytes:
