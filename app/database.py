@@ -5,7 +5,7 @@ Alembic itself is loaded where something is to be done: most starts find the sch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 from app.settings import Settings, SettingsError
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.engine import WRITE
+from tiny_ca.db.engine import WRITE, EngineSettings
 from tiny_ca.db.policy import translated
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "upgrade_within",
 ]
 
+_LONG: Final = 24 * 3600.0
 # Any constant does, as long as nobody else takes it.
 _UPGRADE_LOCK: Final = 0x7469_6E79_6D69
 # The revision of a database that is being filled begins so: whoever would serve from it, or change it, must not.
@@ -53,20 +54,24 @@ class Revisions:
         return self.found == self.needed
 
 
-def connect(settings: Settings, *, patience: float | None = None) -> AsyncDBHandler:
+def connect(
+    settings: Settings, *, patience: float | None = None, engine: EngineSettings | None = None
+) -> AsyncDBHandler:
     """The database of these settings; nothing is opened yet. ``patience`` in seconds, as the handler has it."""
     return AsyncDBHandler(
         settings.effective_database_url,
         strict=True,
         crl_window=None,
         create_all=False,
-        settings=settings.database_engine,
+        settings=engine or settings.database_engine,
         patience=patience,
     )
 
 
-async def upgrade(db: AsyncDBHandler) -> None:
+async def upgrade(settings: Settings) -> None:
     """Bring the schema to the newest revision, in one transaction; of several processes, the others wait.
+
+    However long it takes: of a large table, an index takes longer than anything that a service asks for.
 
     Raises
     ------
@@ -75,9 +80,16 @@ async def upgrade(db: AsyncDBHandler) -> None:
     RegistryUnavailable
         The database does not answer.
     """
-    with translated():
-        async with db.engine.execution_options(**WRITE).begin() as connection:
-            await connection.run_sync(upgrade_within)
+    patient = replace(settings.database_engine, statement_timeout=_LONG, lock_timeout=_LONG, idle_timeout=_LONG)
+    db = connect(settings, engine=patient)
+    try:
+        if await is_current(db):  # nobody who restarts waits for another's migration
+            return
+        with translated():
+            async with db.engine.execution_options(**WRITE).begin() as connection:
+                await connection.run_sync(upgrade_within)
+    finally:
+        await db.aclose()
 
 
 async def revisions(db: AsyncDBHandler) -> Revisions:

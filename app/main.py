@@ -173,7 +173,7 @@ async def open_ca(settings: Settings) -> tuple[AsyncDBHandler, IssuerStore]:
     prepare_data_dir(settings.data_dir)
     db = database.connect(settings, patience=_PATIENCE_SECONDS)
     try:
-        await (database.upgrade(db) if settings.auto_migrate else database.require_current(db))
+        await (database.upgrade(settings) if settings.auto_migrate else database.require_current(db))
         is_new = not await db.read(list_issuers)
         passphrase = key_passphrase(settings, create=is_new)
         issuers = IssuerStore(db, settings.effective_public_url)

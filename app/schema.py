@@ -50,7 +50,7 @@ def upgrade_schema(settings: Settings) -> tuple[Revisions, Revisions]:
 
     async def run(db: AsyncDBHandler) -> tuple[Revisions, Revisions]:
         before = await database.revisions(db)
-        await database.upgrade(db)
+        await database.upgrade(settings)
         return before, await database.revisions(db)
 
     return asyncio.run(_with_database(settings, run))

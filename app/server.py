@@ -27,8 +27,8 @@ from app.main import create_app, load_files, prepare_ca
 from app.services.secrets import prepare_data_dir
 from app.settings import OWN_CAS, Settings, SettingsError
 from app.tls import ask_for_client_certificates, server_context
-from app.workers import supervise
-from tiny_ca.exc import TinyCAError
+from app.workers import TRY_AGAIN, supervise
+from tiny_ca.exc import RegistryUnavailable, TinyCAError
 
 __all__ = ["serve"]
 
@@ -107,7 +107,7 @@ def _worker(settings: Settings, listener: socket.socket) -> int:
         return _serve_one(settings, listener, lambda _: None)
     except (SettingsError, TinyCAError) as error:
         structlog.get_logger(__name__).error("worker.cannot_start", error=str(error))
-        return 1
+        return TRY_AGAIN if isinstance(error, RegistryUnavailable) else 1
 
 
 def _serve_one(settings: Settings, listener: socket.socket, announce: Callable[[Sequence[str]], None]) -> int:

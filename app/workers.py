@@ -23,49 +23,71 @@ import structlog
 
 from app.settings import Settings
 
-__all__ = ["supervise"]
+__all__ = ["TRY_AGAIN", "supervise"]
 
 _log = structlog.get_logger(__name__)
 # A worker ends by itself within ten seconds of a SIGTERM; one that does not hangs.
 _STOP_SECONDS: Final = 10.0
-_RESTART_SECONDS: Final = 1.0
+_RESTART_SECONDS: Final = 1.0  # one that dies at once must not keep a core busy
+_RETRY_SECONDS: Final = 5.0  # one that cannot start, for the database is away: a start costs a second of a core
+TRY_AGAIN: Final = 75  # sysexits.h: EX_TEMPFAIL
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _spawn: Final = get_context("spawn")
 
 Work = Callable[[Settings, socket], int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Worker:
-    """A process, and our end of its life line: when we die it closes, and the worker ends."""
+    """A process, and our end of its life line: when we die it closes, and the worker ends.
+
+    ``replaced_at``: it has ended, and another takes its place then, by ``time.monotonic``.
+    """
 
     process: SpawnProcess
     life_line: Connection
+    is_first: bool
+    replaced_at: float | None = None
 
 
 def supervise(settings: Settings, listener: socket, work: Work) -> int:
     """Run ``work`` in as many processes as the settings say, until SIGINT or SIGTERM; returns the exit code.
 
     A SIGHUP is passed on to each of them; ``work`` begins with it blocked, and unblocks it when it can take one.
-    A worker that ends with an exit code of its own, other than by a signal, could not start: then all end.
+    A worker that ends with an exit code of its own, other than by a signal, could not start. One of the first then ends
+    all, unless the code is ``TRY_AGAIN``; one that takes another's place is tried again, for the others serve what they
+    can.
     """
     signals = _Signals()
-    workers = [_start(settings, listener, work) for _ in range(settings.workers)]
+    workers = [_start(settings, listener, work, is_first=True) for _ in range(settings.workers)]
     code = 0
     while not signals.stop_asked() and not code:
         if signals.take_reload():
             _tell(workers, signal.SIGHUP)
-        wait([*(worker.process.sentinel for worker in workers), signals.wake])
+        _wait(workers, signals)
         for index, worker in enumerate(workers):
             if signals.stop_asked() or worker.process.is_alive():
                 continue
-            code = max(code, worker.process.exitcode or 0)
-            if code == 0:
+            exit_code = worker.process.exitcode or 0
+            if worker.replaced_at is not None:
+                if time.monotonic() >= worker.replaced_at:
+                    workers[index] = _start(settings, listener, work, is_first=False)
+            elif worker.is_first and exit_code > 0 and exit_code != TRY_AGAIN:
+                code = exit_code
+            else:
                 _log.warning("worker.died", pid=worker.process.pid, exit_code=worker.process.exitcode)
-                time.sleep(_RESTART_SECONDS)  # one that dies at once must not keep a core busy
-                workers[index] = _start(settings, listener, work)
+                pause = _RETRY_SECONDS if exit_code > 0 else _RESTART_SECONDS
+                worker.replaced_at = time.monotonic() + pause
+    listener.close()  # who comes now is refused, and asks elsewhere, rather than wait for nobody
     _end(workers)
     return code
+
+
+def _wait(workers: list[_Worker], signals: _Signals) -> None:
+    """Wait until a worker ends, one is due, or a signal comes."""
+    due = [worker.replaced_at for worker in workers if worker.replaced_at is not None]
+    running = [worker.process.sentinel for worker in workers if worker.replaced_at is None]
+    wait([*running, signals.wake], max(0.0, min(due) - time.monotonic()) if due else None)
 
 
 class _Signals:
@@ -99,7 +121,7 @@ class _Signals:
             self._reload = self._reload or signal.SIGHUP in came
 
 
-def _start(settings: Settings, listener: socket, work: Work) -> _Worker:
+def _start(settings: Settings, listener: socket, work: Work, *, is_first: bool) -> _Worker:
     theirs, ours = _spawn.Pipe(duplex=False)
     process = _spawn.Process(target=_run, args=(settings, listener, work, theirs), name="tiny-ca-worker")
     # The mask is inherited: a SIGHUP that comes before the worker can take it waits, where it would end the worker.
@@ -107,7 +129,7 @@ def _start(settings: Settings, listener: socket, work: Work) -> _Worker:
     process.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, is_first)
 
 
 def _tell(workers: list[_Worker], number: signal.Signals) -> None:

@@ -107,6 +107,12 @@ class RunningService:
                 assert self._printed.wait(deadline - time.monotonic()), f"never printed {pattern}:\n{self.log}"
         return found
 
+    def workers(self) -> set[int]:
+        """The ids of its worker processes."""
+        parent = self.process.pid
+        children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        return {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
     def wait_until_ready(self) -> None:
         """With several workers, the announcement comes before the first of them answers."""
         with self.anonymous() as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from app.services.crls import CRLPublisher
 from app.services.issuers import IssuerStore
 from app.services.server_certificate import ServerCertificate
-from tiny_ca.exc import TinyCAError
+from tiny_ca.exc import Conflict, TinyCAError, Unavailable
 from tiny_ca.utils.rfc3339 import rfc3339
 
 __all__ = ["Readiness", "ReadinessReport"]
@@ -105,9 +106,12 @@ class Readiness:
 
     async def _ask_crl(self) -> str:
         for issuer in self._issuers.signing:
-            crl = self._crls.peek(issuer.id)
             if issuer.not_valid_after <= self._clock():
                 continue  # what it signed has ended with it
+            crl = self._crls.peek(issuer.id)
+            if crl is None:  # another process made the issuer just now
+                with suppress(Unavailable):
+                    crl = await self._crls.current(issuer.id)
             if crl is None or crl.next_update <= self._clock():
                 return f"there is no current CRL of issuer {issuer.id}"
         return _OK
@@ -130,6 +134,8 @@ async def _bounded(check: Callable[[], Awaitable[str]]) -> str:
             return await check()
     except TimeoutError:
         return "no answer within a second"
+    except Conflict as error:  # of a state that anybody sees: an issuer is disabled, or revoked
+        return error.message
     except (TinyCAError, InvalidSignature) as error:
         # The text of a database's failure may name hosts and users; the log has it, the public page does not.
         _log.warning("readiness.check_failed", error=str(error))

@@ -5,6 +5,7 @@ Given by a setting, or by a file of the operator's, or made on a first run into 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -53,8 +54,11 @@ def prepare_data_dir(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whatever the umask, and whoever made it; but never lock others out of a folder that is not ours alone.
-        if {file.name for file in folder.iterdir()} <= _OURS:
+        is_ours = folder.stat().st_uid == os.geteuid()  # a volume is its cluster's, with a group that may write
+        if is_ours and {file.name for file in folder.iterdir()} <= _OURS:
             folder.chmod(0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written to")
     except OSError as error:
         raise SettingsError(f"TINY_CA_DATA_DIR: {folder} cannot be used: {error.strerror}") from error
 

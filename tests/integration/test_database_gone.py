@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +103,26 @@ def test_a_database_that_is_gone(tmp_path: Path, server: PostgresServer, databas
             _assert_public_goes_on(client)
         _until_ready(client)
         assert client.post(CERTIFICATES, content=csr()).status_code == 201
+
+
+def test_a_worker_that_dies_while_the_database_is_gone(tmp_path: Path, server: PostgresServer, database: str) -> None:
+    """No other can start in its place until the database is back; its sibling goes on with what is public."""
+    with RunningService(tmp_path, "--workers", "2", environment={"TINY_CA_DATABASE_URL": database}) as service:
+        service.wait_until_ready()
+        before = service.workers()
+        with server.gone():
+            os.kill(min(before), signal.SIGKILL)
+            service.wait_for("worker.cannot_start")
+            with service.client() as client:
+                assert _within(_SOON, lambda: client.get("/ca.pem")).status_code == 200
+        until = time.monotonic() + 30
+        while len(service.workers()) < 2 or service.log.count("service.started") < 3:
+            assert time.monotonic() < until, service.log
+            time.sleep(0.1)
+        with service.client() as client:
+            _until_ready(client)
+            assert client.post(CERTIFICATES, content=csr()).status_code == 201
+        assert service.stop() == 0
 
 
 def test_a_database_that_hangs(tmp_path: Path, server: PostgresServer, database: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 
+from app.database import _UPGRADE_LOCK
 from tests.running import DATABASE_URL, RunningService, tiny_ca
 from tests.stored import rows
 
@@ -107,3 +111,30 @@ def test_help_names_the_commands() -> None:
     shown = subprocess.run([sys.executable, "-m", "app", "db", "--help"], capture_output=True, text=True, check=True)
     assert "upgrade" in shown.stdout
     assert "status" in shown.stdout
+
+
+def test_a_migration_is_waited_for_however_long_it_takes(tmp_path: Path, postgres_database: str) -> None:
+    """The bounds of what a service asks for do not hold for it; who finds the schema as it should be waits for nobody."""
+    impatient = {DATABASE_URL: postgres_database, "TINY_CA_DATABASE_LOCK_TIMEOUT": "1s"}
+
+    async def migrating(seconds: float) -> None:
+        connection = await asyncpg.connect(postgres_database)
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _UPGRADE_LOCK)
+            locked.set()
+            await asyncio.sleep(seconds)
+        await connection.close()
+
+    locked = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        another = pool.submit(asyncio.run, migrating(4))
+        assert locked.wait(10)
+        with RunningService(tmp_path, environment=impatient) as service:
+            service.wait_until_ready()
+            assert another.done()
+        locked.clear()
+        another = pool.submit(asyncio.run, migrating(15))
+        assert locked.wait(10)
+        with RunningService(tmp_path, environment=impatient) as service:
+            service.wait_until_ready()
+            assert not another.done()

@@ -98,14 +98,14 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     """When the parent is killed its workers end, the port is free, and the service starts again on it."""
     with RunningService(tmp_path, "--workers", "2") as service:
         service.wait_until_ready()
-        workers = _workers(service)
+        workers = service.workers()
         assert len(workers) == 2
         service.kill()
         port = service.url.rpartition(":")[2]
         with RunningService(tmp_path, "--workers", "2", "--port", port) as again:
             again.wait_until_ready()
             assert again.url == service.url
-            assert not workers & _workers(again)
+            assert not workers & again.workers()
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
@@ -113,20 +113,13 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     """A worker that is killed is started anew; the other one answers meanwhile."""
     with RunningService(tmp_path, "--workers", "2") as service:
         service.wait_until_ready()
-        before = _workers(service)
+        before = service.workers()
         os.kill(min(before), signal.SIGKILL)
         service.wait_for("worker.died")
         with service.anonymous() as client:
             assert client.get("/healthz").status_code == 200
         until = time.monotonic() + 20
-        while len(_workers(service)) < 2:
+        while len(service.workers()) < 2:
             assert time.monotonic() < until, service.log
-        assert min(before) not in _workers(service)
+        assert min(before) not in service.workers()
         assert service.stop() == 0
-
-
-def _workers(service: RunningService) -> set[int]:
-    """The ids of the worker processes."""
-    parent = service.process.pid
-    children = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-    return {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}

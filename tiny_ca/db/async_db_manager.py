@@ -269,10 +269,15 @@ class AsyncDBHandler(BaseDB):
                 await asyncio.sleep(pause())
         raise AssertionError("unreachable")
 
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever waited may be gone, and was told that it is not known
+
     async def _to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.create_task(work)
         self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        task.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.shield(task)

@@ -51,6 +51,13 @@ _TLS_PARAMETERS: Final = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version"),
     }
 )
+# What else a URL for asyncpg may say; the two last are SQLAlchemy's.
+_OTHER_PARAMETERS: Final = frozenset(
+    {
+        *("host", "port", "user", "password", "database", "passfile", "target_session_attrs", "ssl"),
+        *("application_name", "prepared_statement_cache_size", "prepared_statement_name_func"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,11 @@ def async_url(db_url: str | URL) -> URL:
     url = _parsed(db_url)
     if url.get_backend_name() == "sqlite":
         return url.set(drivername="sqlite+aiosqlite")
+    unknown = sorted(url.query.keys() - _TLS_PARAMETERS - _OTHER_PARAMETERS)
+    if unknown:
+        known = ", ".join(sorted(_TLS_PARAMETERS | _OTHER_PARAMETERS))
+        message = f"the database URL's parameter {unknown[0]!r} is none that asyncpg takes here; known are {known}"
+        raise Invalid(message, field="db_url", value=unknown[0])
     if find_spec("asyncpg") is None:
         message = "an async handler needs asyncpg for PostgreSQL: pip install asyncpg, or use SyncDBHandler"
         raise Invalid(message, field="db_url", value=url.render_as_string())
@@ -116,7 +128,7 @@ def make_async_engine(db_url: str | URL, settings: EngineSettings) -> AsyncEngin
     """Make an async engine; nothing is opened yet."""
     url = async_url(db_url)
     options = _options(url, settings)
-    url = url.difference_update_query(_TLS_PARAMETERS)
+    url = url.difference_update_query([*_TLS_PARAMETERS, "application_name"])
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
     _prepare(engine.sync_engine)
     return engine
@@ -186,7 +198,7 @@ def _connect_args(url: URL, settings: EngineSettings) -> dict[str, Any]:
                 "timeout": settings.connect_timeout,
                 # The server ends a statement at its own timeout; this one is for a server that no longer answers.
                 "command_timeout": settings.statement_timeout + settings.connect_timeout,
-                "server_settings": bounds,
+                "server_settings": {**bounds, **_application_name(url)},
             }
         case "psycopg":
             return {
@@ -195,6 +207,11 @@ def _connect_args(url: URL, settings: EngineSettings) -> dict[str, Any]:
             }
         case _:
             return {"timeout": settings.busy_timeout, "check_same_thread": False}
+
+
+def _application_name(url: URL) -> dict[str, str]:
+    name = url.query.get("application_name")
+    return {"application_name": name} if isinstance(name, str) else {}
 
 
 def _tls_arguments(url: URL) -> dict[str, str]:

@@ -15,6 +15,7 @@ from app.services.readiness import Readiness
 from app.settings import Settings
 from tests.unit.app.conftest import OpenCA
 from tiny_ca.db.async_db_manager import AsyncDBHandler
+from tiny_ca.db.queries.issuers import change_issuer
 from tiny_ca.exc import RegistryUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -102,3 +103,20 @@ async def test_a_database_that_only_reads(ca: OpenCA, settings: Settings) -> Non
     with pytest.raises(RegistryUnavailable, match="readonly"):
         await touch(read_only)
     await read_only.aclose()
+
+
+async def test_an_issuer_that_another_process_made_has_its_crl_fetched(ca: OpenCA) -> None:
+    """What is not in memory yet is asked for, before anybody is told that it is not there."""
+    readiness = await _readiness(ca)
+    publisher = ca.publisher()  # another process's
+    for issuer in ca.issuers.signing:
+        await publisher.publish(issuer.id)
+    await publisher.close()
+    assert (await readiness.report()).checks["crl"] == "ok"
+
+
+async def test_a_disabled_issuer_is_named(ca: OpenCA) -> None:
+    """The check says what is wrong, not only that something is."""
+    await ca.db.write(lambda session: change_issuer(session, ca.issuers.default.id, enabled=False))
+    await ca.issuers.refresh()
+    assert "disabled" in (await (await _readiness(ca)).report()).checks["issuer"]

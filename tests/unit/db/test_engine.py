@@ -90,3 +90,11 @@ def test_postgresql_has_timeouts(
     answers = registry.read(timeouts)
     registry.close()
     assert answers == ["30s", "10s", "10s"]
+
+
+def test_a_parameter_that_asyncpg_does_not_take_is_named() -> None:
+    """As one of libpq's that is a setting here; said at once, and not by a traceback at the first connection."""
+    with pytest.raises(Invalid, match="connect_timeout") as caught:
+        async_url("postgresql://u@h/db?connect_timeout=5")
+    assert (caught.value.field, caught.value.value) == ("db_url", "connect_timeout")
+    assert "application_name" in str(async_url("postgresql://u@h/db?application_name=x&sslmode=require"))
