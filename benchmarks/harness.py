@@ -263,14 +263,14 @@ class _Connection(asyncio.Protocol):
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = _CONTENT_LENGTH.search(self._received, 0, end + 2)
-        assert length is not None, bytes(self._received[:end])
-        whole = end + 4 + int(length[1])
+        status, length = int(self._received[9:12]), _CONTENT_LENGTH.search(self._received, 0, end + 2)
+        assert length is not None or status == 304, bytes(self._received[:end])  # RFC 9110 §15.4.5: it has no content
+        whole = end + 4 + (0 if length is None else int(length[1]))
         if len(self._received) < whole:
             return
         assert self._sent is not None, "an answer that nobody asked for"
         body = bytes(self._received[end + 4 : whole])
-        self.answers.append((int(self._received[9:12]), self._sent, time.perf_counter(), body))
+        self.answers.append((status, self._sent, time.perf_counter(), body))
         self._received.clear()
         self._sent = None
         if self._pause and not self._finishing:

@@ -114,7 +114,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_a_migration_is_waited_for_however_long_it_takes(tmp_path: Path, postgres_database: str) -> None:
-    """What a service asks for has bounds, a migration has none; who finds the schema as it should be waits for nobody."""
+    """What a service asks for has bounds, a migration has none; who finds the schema up to date waits for nobody."""
     impatient = {DATABASE_URL: postgres_database, "TINY_CA_DATABASE_LOCK_TIMEOUT": "1s"}
 
     async def migrating(seconds: float) -> None:
