@@ -46,7 +46,7 @@ def test_a_service_that_cannot_issue(tmp_path: Path) -> None:
         assert _health(tmp_path, "--url", service.url) == (0, [])
         code, (line,) = _health(tmp_path, "--ready", "--url", service.url)
     assert code == 1
-    assert "/readyz answers 503: issuer: failed: Conflict" in line
+    assert "or a CA above it, is revoked" in line
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8000", "http://127.0.0.1:none"])
