@@ -24,7 +24,7 @@ from tiny_ca.ca_factory.names import uri
 from tiny_ca.ca_factory.profile_file import parse_key_spec
 from tiny_ca.ca_factory.profiles import MIN_LIFETIME
 from tiny_ca.ca_factory.subject import checked_subject
-from tiny_ca.db.engine import EngineSettings, async_url
+from tiny_ca.db.engine import EngineSettings, async_url, is_sqlite_file
 from tiny_ca.models.fields import Lifetime, or_value_error
 from tiny_ca.models.key_spec import KeySpec
 
@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     @classmethod
     def _database_is_known(cls, value: str | None) -> str | None:
         if value is not None:
-            or_value_error(async_url, value)
+            url = or_value_error(async_url, value)
+            if url.get_backend_name() == "sqlite" and not is_sqlite_file(url):
+                raise ValueError("a database in memory would lose every certificate at the end; name a file")
         return value
 
     @field_validator("public_url")

@@ -211,3 +211,10 @@ def test_workers_get_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_public_url_follows_the_address(host: str, port: int, url: str) -> None:
     """Unless it is set, certificates point to where the service listens."""
     assert load_settings(host=host, port=port).effective_public_url == url
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite+aiosqlite:///:memory:", "sqlite:///file:ca?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    """A CA must not lose what it issued."""
+    with pytest.raises(SettingsError, match="TINY_CA_DATABASE_URL: a database in memory"):
+        load_settings(database_url=url)
