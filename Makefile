@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
 ARGS ?=
-# A file's tests share its services: they stay in one process, and each process has a share of the files.
+# A file's tests share its services: they stay in one process, and each process has a share of the files. In their own order
+# the quick ones, in tests/unit, come last: at the end no process waits long for another.
 # Two for each core: many of them wait, for a lease that ends or a service that starts.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr 2 \* $$(nproc 2>/dev/null || echo 1)) --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr 2 \* $$(nproc 2>/dev/null || echo 1)) --dist loadfile --no-loadscope-reorder
 
 # The first Python on PATH that runs, is 3.11 or newer and can make a venv; PYTHON=… overrides it.
 # Each is run, not only found: a pyenv shim exists also for versions that are not active.
