@@ -6,6 +6,7 @@ Alembic itself is loaded where something is to be done: most starts find the sch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -87,7 +88,7 @@ async def upgrade(settings: Settings) -> None:
             return
         with translated():
             async with db.engine.execution_options(**WRITE).begin() as connection:
-                await connection.run_sync(upgrade_within)
+                await connection.run_sync(upgrade_within, lock_timeout=settings.database_lock_timeout)
     finally:
         await db.aclose()
 
@@ -133,8 +134,10 @@ async def require_current(db: AsyncDBHandler) -> None:
     raise SettingsError(message)
 
 
-def upgrade_within(connection: Connection, to: str | None = None) -> None:
+def upgrade_within(connection: Connection, to: str | None = None, *, lock_timeout: timedelta | None = None) -> None:
     """As ``upgrade``, in a transaction of the caller's, to the newest revision or an older one.
+
+    ``lock_timeout``: how long it may wait for a table, where everybody else would wait behind it; None changes nothing.
 
     Raises
     ------
@@ -143,6 +146,9 @@ def upgrade_within(connection: Connection, to: str | None = None) -> None:
     """
     if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE is such a lock
         connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+        if lock_timeout is not None:
+            milliseconds = round(lock_timeout.total_seconds() * 1000)
+            connection.execute(select(func.set_config("lock_timeout", str(milliseconds), True)))  # noqa: FBT003  # local
     wanted, found = to or head(), revision(connection)
     if found == wanted:
         return

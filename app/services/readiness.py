@@ -118,7 +118,10 @@ class Readiness:
 
     async def _ask_issuer(self) -> str:
         await self._issuers.load_revoked()  # another process may have revoked it
-        ends = self._issuers.for_issuing(self._issuers.default.id).not_valid_after
+        try:
+            ends = self._issuers.for_issuing(self._issuers.default.id).not_valid_after
+        except Conflict as error:  # of a state that anybody sees: it is disabled, or revoked
+            return error.message
         return _OK if ends > self._clock() + _ISSUER_MARGIN else f"the default issuer ends {rfc3339(ends)}"
 
     async def _ask_jobs(self) -> str:
@@ -134,8 +137,6 @@ async def _bounded(check: Callable[[], Awaitable[str]]) -> str:
             return await check()
     except TimeoutError:
         return "no answer within a second"
-    except Conflict as error:  # of a state that anybody sees: an issuer is disabled, or revoked
-        return error.message
     except (TinyCAError, InvalidSignature) as error:
         # The text of a database's failure may name hosts and users; the log has it, the public page does not.
         _log.warning("readiness.check_failed", error=str(error))

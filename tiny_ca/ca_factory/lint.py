@@ -27,7 +27,7 @@ from cryptography.x509.oid import (
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.extensions import NO_REV_AVAIL, key_usages
-from tiny_ca.ca_factory.keys import PublicKey, key_identifier, key_spec
+from tiny_ca.ca_factory.keys import PublicKey, key_identifier, key_spec, public_key_der
 from tiny_ca.ca_factory.name_constraints import violations
 from tiny_ca.ca_factory.names import MAX_NAMES, AlternativeNames, host_name
 from tiny_ca.ca_factory.plan import Plan
@@ -196,7 +196,7 @@ def _without_own_value(extension: bytes) -> bytes:
 def _unreadable(certificate: x509.Certificate) -> Iterator[str]:
     """What no other rule could read past."""
     try:
-        _ = certificate.extensions, certificate.subject
+        _ = certificate.extensions, certificate.subject, certificate.issuer
     except x509.DuplicateExtension as error:
         yield f"extension {error.oid.dotted_string} is there twice (RFC 5280 §4.2)"
     except (ValueError, TypeError, KeyError, x509.UnsupportedGeneralNameType) as error:
@@ -213,7 +213,7 @@ def _fields(case: _Case) -> Iterator[str]:
         yield "serial number has less than 64 bits"
     if serial != case.plan.serial_number:
         yield "serial number is not the planned one"
-    if case.fields[5] != case.plan.public_key_info:
+    if case.fields[5] != public_key_der(case.plan.public_key):
         yield "public key is not the requested one, as its kind is encoded (RFC 5280 §4.1.2.7)"
     if any(field[0] in _UNIQUE_IDENTIFIER_TAGS for field in case.fields[6:]):
         yield "a unique identifier is there (RFC 5280 §4.1.2.8)"

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 import app.services.crls as crls_module
 from app.services.issuance import Issued
+from app.services.publication import crl_pem
 from tests.unit.app.conftest import OpenCA
+from tests.unit.ca_factory.authorities import NOW, make_root
+from tiny_ca.ca_factory.crl import build_crl
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CRLEntry
 from tiny_ca.db.models import CRLRecord
@@ -200,3 +204,10 @@ async def test_each_process_learns_what_others_made(ca: OpenCA, monkeypatch: pyt
 
 def _numbers(session: Session, issuer_id: str) -> list[int]:
     return list(session.scalars(select(CRLRecord.number).where(CRLRecord.issuer_id == issuer_id)))
+
+
+def test_pem_is_the_crypto_librarys() -> None:
+    """It is put together here: for a large CRL theirs reads all of it first."""
+    issuer = make_root()
+    der = build_crl((), issuer=issuer, crl_number=1, this_update=NOW, next_update=NOW + timedelta(days=1))
+    assert crl_pem(der) == x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
