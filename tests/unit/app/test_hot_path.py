@@ -97,6 +97,22 @@ async def test_statements_of_a_batch(any_ca: OpenCA, certificates: int) -> None:
     assert dict(seen) == begin | {"SELECT": 1} | tables | {"COMMIT": 1}
 
 
+async def test_those_who_arrive_one_after_the_other_share_a_batch(ca: OpenCA) -> None:
+    """Requests that the event loop reads in turns, none far behind the last, are one commit: nobody begins without."""
+    pipeline = ca.pipeline()
+    pipeline.start()
+    orders = [ca.order(f"{number}.example.org") for number in range(20)]
+    with counted() as seen:
+        waiting = []
+        for order in orders:
+            waiting.append(asyncio.create_task(pipeline.submit(order)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+    await pipeline.close()
+    assert seen["COMMIT"] == 1
+
+
 @pytest.mark.parametrize("certificates", [1, 50])
 async def test_hops_of_a_batch(ca: OpenCA, certificates: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a thread to sign all of them, and to one to record all of them."""
