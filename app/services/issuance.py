@@ -2,8 +2,8 @@
 
     submit -> queue -> [batch: plan, lint, sign in a thread -> one commit] -> every waiter gets its own answer
 
-Nothing waits for a batch to fill: whatever has arrived by the time the last one is answered is the next. A request that is
-refused, or fails, takes no other with it. Nobody gets a certificate before its row is on disk.
+Nothing waits for a batch to fill: whatever has arrived by the time the last one is answered is the next. A request that
+is refused, or fails, takes no other with it. Nobody gets a certificate before its row is on disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tiny_ca.ca_factory.names import host_name
 from tiny_ca.ca_factory.plan import Plan, plan
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
-from tiny_ca.ca_factory.signing import sign_certificate
+from tiny_ca.ca_factory.signing import sign_certificates
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import AuditEntry, CertificateEntry, IdempotencyClaim
 from tiny_ca.db.queries.audit import insert_audit
@@ -41,6 +41,7 @@ from tiny_ca.db.queries.issuers import issuer_state
 from tiny_ca.db.queries.obstacles import is_obstructed
 from tiny_ca.db.queries.revocations import revoked_among
 from tiny_ca.exc import Conflict, Forbidden, Invalid, TinyCAError, Unavailable
+from tiny_ca.utils.stages import attempt_each
 
 __all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated", "claimed_name", "key_sha256"]
 
@@ -266,18 +267,26 @@ class IssuancePipeline:
 
 
 def _make_all(orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> list[_Outcome]:
-    return [_make(order, now, blocked_keys) for order in orders]
+    """One request's failure is that request's alone."""
+    requests = attempt_each(lambda order: order.read(), orders)
+    plans = attempt_each(lambda request, order: _plan(request, order, now, blocked_keys), requests, orders)
+    certificates = sign_certificates(plans)
+    issued = attempt_each(
+        lambda certificate, made, order: _issued(certificate, made, order, now), certificates, plans, orders
+    )
+    return [
+        _refusal(order, made, now) if isinstance(made, Exception) else made
+        for order, made in zip(orders, issued, strict=True)
+    ]
 
 
-def _make(order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> _Outcome:
-    try:
-        made = plan(
-            order.read(), profile=order.profile, limits=order.caller.principal.limits, issuer=order.issuer, now=now
-        )
-        _check_listed(made, blocked_keys)
-        certificate = sign_certificate(made)
-    except Exception as error:  # noqa: BLE001  # one request's failure is that request's alone
-        return _refusal(order, error, now)
+def _plan(request: CertificateRequest, order: IssuanceOrder, now: datetime, blocked_keys: frozenset[str]) -> Plan:
+    made = plan(request, profile=order.profile, limits=order.caller.principal.limits, issuer=order.issuer, now=now)
+    _check_listed(made, blocked_keys)
+    return made
+
+
+def _issued(certificate: x509.Certificate, made: Plan, order: IssuanceOrder, now: datetime) -> Issued:
     entry = _entry(made, certificate, order, now)
     return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
 

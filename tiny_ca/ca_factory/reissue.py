@@ -116,7 +116,7 @@ def _signed(
         validity=validity,
         extensions=tuple(_extensions(source, issuer, dropped)),
     )
-    fields = tbs_fields(source)
+    fields = tbs_fields(source.tbs_certificate_bytes)
     tbs = encode_fields(
         issuer.signer,
         serial_number=copy.serial_number,
@@ -148,7 +148,7 @@ def _extensions(source: x509.Certificate, issuer: Issuer, dropped: frozenset[Obj
 
 
 def _encoded_extensions(source: x509.Certificate) -> Iterator[bytes]:
-    for field in tbs_fields(source)[6:]:
+    for field in tbs_fields(source.tbs_certificate_bytes)[6:]:
         if field[0] == _EXTENSIONS_TAG:
             (sequence,) = der.contents(field)
             yield from der.contents(sequence)
@@ -250,7 +250,7 @@ def _lint(preview: x509.Certificate, copy: _Copy, dropped: frozenset[ObjectIdent
 
 def _findings(preview: x509.Certificate, copy: _Copy, dropped: frozenset[ObjectIdentifier]) -> Iterator[str]:
     """What a relying party would read of it, against what was meant."""
-    made, source = tbs_fields(preview), tbs_fields(copy.source)
+    made, source = tbs_fields(preview.tbs_certificate_bytes), tbs_fields(copy.source.tbs_certificate_bytes)
     if preview.serial_number != copy.serial_number or preview.serial_number == copy.source.serial_number:
         yield "serial number is not a new one (RFC 5280 §4.1.2.2)"
     if made[2] != copy.issuer.subject_der:

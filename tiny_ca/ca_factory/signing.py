@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cryptography import x509
 
@@ -11,8 +11,9 @@ from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.ca_factory.tbs import encode_tbs, signed
 from tiny_ca.exc import LintError
+from tiny_ca.utils.stages import attempt_each
 
-__all__ = ["sign_certificate", "sign_tbs"]
+__all__ = ["sign_certificate", "sign_certificates", "sign_tbs"]
 
 # A BIT STRING that no key makes; it lets a parser read what is about to be signed.
 _NO_SIGNATURE = b"\0"
@@ -26,10 +27,17 @@ def sign_certificate(plan: Plan, signer: Signer | None = None) -> x509.Certifica
     LintError
         The result would be unfit. The key was not used.
     """
-    key = plan.issuer.signer if plan.issuer else signer
-    if key is None:
-        raise TypeError("a plan without an issuer needs the signer of its own key")
+    key = _key(plan, signer)
     return sign_tbs(encode_tbs(plan, key), key, lambda preview: lint(preview, plan))
+
+
+def sign_certificates(plans: Sequence[Plan | Exception]) -> list[x509.Certificate | Exception]:
+    """Do the same for many, each with its issuer's key; an exception stands where there is one, or would be one."""
+    keys = attempt_each(_key, plans)
+    encoded = attempt_each(lambda key, plan: encode_tbs(plan, key), keys, plans)
+    previews = attempt_each(lambda tbs, key: _preview(signed(tbs, key, _NO_SIGNATURE)), encoded, keys)
+    checked = attempt_each(lint, previews, plans)
+    return attempt_each(lambda _, tbs, key: _sign(tbs, key), checked, encoded, keys)
 
 
 def sign_tbs(tbs: bytes, key: Signer, check: Callable[[x509.Certificate], None]) -> x509.Certificate:
@@ -45,6 +53,17 @@ def sign_tbs(tbs: bytes, key: Signer, check: Callable[[x509.Certificate], None])
     # 2. Nothing unfit reaches the key.
     check(preview)
     # 3. Sign exactly those octets.
+    return _sign(tbs, key)
+
+
+def _key(plan: Plan, signer: Signer | None = None) -> Signer:
+    key = plan.issuer.signer if plan.issuer else signer
+    if key is None:
+        raise TypeError("a plan without an issuer needs the signer of its own key")
+    return key
+
+
+def _sign(tbs: bytes, key: Signer) -> x509.Certificate:
     return x509.load_der_x509_certificate(signed(tbs, key, key.sign(tbs)))
 
 

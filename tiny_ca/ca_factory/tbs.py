@@ -13,11 +13,11 @@ from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.signer import Signer
 from tiny_ca.utils.remembered import by_identity
 
-__all__ = ["encode_extensions", "encode_fields", "encode_tbs", "encode_validity", "signed", "tbs_fields"]
+__all__ = ["VERSION_3", "encode_extensions", "encode_fields", "encode_tbs", "encode_validity", "signed", "tbs_fields"]
 
 # What each certificate has of its own; the rest is the same for all of a profile and an issuer.
 _OF_ONE: Final = frozenset({x509.SubjectAlternativeName, x509.SubjectKeyIdentifier})
-_VERSION_3: Final = der.context(0, der.integer(2))
+VERSION_3: Final = der.context(0, der.integer(2))
 
 
 def encode_tbs(plan: Plan, signer: Signer) -> bytes:
@@ -46,7 +46,7 @@ def encode_fields(
 ) -> bytes:
     """DER of a TBSCertificate of version 3; ``issuer``, ``subject``, ``public_key`` and ``extensions`` are DER."""
     return der.sequence(
-        _VERSION_3,
+        VERSION_3,
         der.integer(serial_number),
         signer.algorithm_identifier,
         issuer,
@@ -89,7 +89,7 @@ def signed(tbs: bytes, signer: Signer, signature: bytes) -> bytes:
     return der.sequence(tbs, signer.algorithm_identifier, der.bit_string(signature))
 
 
-def tbs_fields(certificate: x509.Certificate) -> tuple[bytes, ...]:
-    """DER of each field after the version, in order: serial number, algorithm, issuer, validity, subject, key, …."""
-    first, *rest = der.contents(certificate.tbs_certificate_bytes)
+def tbs_fields(tbs: bytes) -> tuple[bytes, ...]:
+    """DER of each field of a TBSCertificate after the version, in order: serial number, algorithm, issuer, …."""
+    first, *rest = der.contents(tbs)
     return tuple(rest) if first[0] == 0xA0 else (first, *rest)  # version 1 says it by saying nothing

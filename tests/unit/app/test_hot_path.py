@@ -147,7 +147,7 @@ def test_a_record_is_what_its_certificate_says(names: AlternativeNames, subject:
         issuer=make_root(),
         caller=Caller(ADMIN, "r-1"),
     )
-    made = issuance._make(order, NOW, frozenset())
+    (made,) = issuance._make_all([order], NOW, frozenset())
     assert not isinstance(made, issuance._Repeated)
     if not isinstance(made, Issued):  # a common name that looks like a host and is none, or more names than may be
         assert isinstance(made.error, Forbidden | Invalid)

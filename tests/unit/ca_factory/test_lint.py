@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.strategies import alternative_names, subjects
 from tests.unit.ca_factory.authorities import (
     INTERMEDIATE,
     KEY_SPECS,
@@ -342,6 +346,41 @@ def test_an_unfit_plan(unfit: Callable[[], Plan], expected: tuple[str, ...]) -> 
     """A plan that should never have been made is found out."""
     made = unfit()
     assert _findings(_encoded(made), made) == expected
+
+
+@settings(deadline=None)
+@given(
+    names=alternative_names(),
+    subject=subjects().filter(bool),
+    other_names=st.none() | alternative_names(),
+    other_subject=st.none() | subjects().filter(bool),
+    seconds=st.sampled_from([0, 0, 1]),
+)
+def test_what_is_known_is_found_as_what_is_new(
+    names: AlternativeNames,
+    subject: tuple[Any, ...],
+    other_names: AlternativeNames | None,
+    other_subject: tuple[Any, ...] | None,
+    seconds: int,
+) -> None:
+    """A certificate beside its plan, or another's: an issuer that has seen its like finds what a new one finds."""
+    issuer = make_root()
+    made = make_plan(ask(subject=subject, names=names), profile=BUILT_IN_PROFILES["client"], issuer=issuer)
+    other = make_plan(
+        ask(subject=other_subject or subject, names=other_names if other_names is not None else names),
+        profile=BUILT_IN_PROFILES["client"],
+        issuer=issuer,
+    )
+    against = replace(
+        made,
+        names=other.names,
+        subject=other.subject,
+        not_valid_after=made.not_valid_after - timedelta(seconds=seconds),
+    )
+    certificate = _encoded(made)
+    assert _findings(certificate, made) == ()
+    assert _findings(certificate, made) == ()
+    assert _findings(certificate, against) == _findings(certificate, replace(against, issuer=replace(issuer)))
 
 
 def test_wildcards() -> None:
