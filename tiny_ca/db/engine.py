@@ -173,6 +173,7 @@ def _in_memory(url: URL) -> bool:
 def _options(url: URL, settings: EngineSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_timeout": settings.pool_timeout,
+        "pool_use_lifo": True,
         "connect_args": _connect_args(url, settings),
         "hide_parameters": True,  # an error's text must not carry token hashes and certificates into a log
     }
