@@ -7,6 +7,7 @@ sign. What it would find fault with, it gets; for the rest, the same functions a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from fastapi import Request
@@ -65,11 +66,16 @@ def _issuing(scope: Scope) -> _Act | None:
 
 
 _NOTHING_ASKED: Final = certificates.IssueQuery()
+_USUAL_QUERY: Final = 256
 
 
 def _query(query_string: bytes) -> certificates.IssueQuery | None:
     if not query_string:
         return _NOTHING_ASKED
+    return _known_query(query_string) if len(query_string) <= _USUAL_QUERY else _read_query(query_string)
+
+
+def _read_query(query_string: bytes) -> certificates.IssueQuery | None:
     given = QueryParams(query_string)
     if len(given.multi_items()) != len(given):  # one comes twice
         return None
@@ -77,6 +83,9 @@ def _query(query_string: bytes) -> certificates.IssueQuery | None:
         return certificates.IssueQuery.model_validate(dict(given))
     except (ValidationError, TinyCAError):
         return None
+
+
+_known_query: Final = lru_cache(maxsize=256)(_read_query)  # pipelines ask for the same again and again
 
 
 def _always(act: _Act) -> Callable[[Scope], _Act]:

@@ -18,7 +18,7 @@ from app.api.documentation import PROBLEMS, SIMULATE_BODY, body_of
 from app.api.parameters import JSON_ALONE, NO_QUERY, NO_REPEATS
 from app.api.requests import MAX_REQUESTS, BatchRequest, IssueFromConfig, IssueFromCSR
 from app.api.schemas import BatchAnswer, SimulationAnswer
-from app.api.views import certificate_body
+from app.api.views import FastJSONResponse, certificate_body
 from app.auth.caller import Caller
 from app.auth.principal import Permission
 from app.dependencies import Called, Creating, Running, Service, needs
@@ -61,7 +61,7 @@ async def batch(request: Request, service: Running, caller: Creating) -> Respons
     for first in range(0, len(asked.requests), _AT_ONCE):
         some = enumerate(asked.requests[first : first + _AT_ONCE], start=first)
         results += await asyncio.gather(*(_one(service, _part(caller, index), to_json(body)) for index, body in some))
-    return JSONResponse({"results": results}, headers={"Cache-Control": "no-store"})
+    return FastJSONResponse({"results": results}, headers={"Cache-Control": "no-store"})
 
 
 @router.post(

@@ -40,7 +40,7 @@ RAW_ORDER: Final = (CHAIN, DER, JSON)
 class IssueQuery(BaseModel):
     """Beside a raw body; with JSON, the body says it all."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     profile: Annotated[str | None, Field(min_length=1, max_length=64, examples=["server"])] = None
     issuer_id: Annotated[str | None, Field(min_length=1, max_length=64)] = None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
 
 from app.problems import NotAcceptable
 
 __all__ = ["choose"]
+
+_MAX_ACCEPT: Final = 1000
 
 
 def choose(accept: str | None, offered: Sequence[str], *, why: str = "") -> str:
@@ -21,7 +25,12 @@ def choose(accept: str | None, offered: Sequence[str], *, why: str = "") -> str:
     """
     if not accept:
         return offered[0]
-    ranges = [_parse(part) for part in accept[:1000].split(",")]
+    return _chosen(accept[:_MAX_ACCEPT], tuple(offered), why)
+
+
+@lru_cache(maxsize=256)  # clients of one kind all send the same
+def _chosen(accept: str, offered: tuple[str, ...], why: str) -> str:
+    ranges = [_parse(part) for part in accept.split(",")]
     best, best_quality = None, 0.0
     for media_type in offered:
         quality = _quality(media_type, ranges)

@@ -98,7 +98,7 @@ class CertificateRecord(Base):
     id: Mapped[int] = mapped_column(_RowId, primary_key=True)
     serial_number: Mapped[str] = mapped_column(String, unique=True)
     common_name: Mapped[str | None]
-    common_name_reversed: Mapped[str | None] = mapped_column(_ByteOrder, index=True)
+    common_name_reversed: Mapped[str | None] = mapped_column(_ByteOrder)
     status: Mapped[str] = mapped_column(String, default=CertificateStatus.VALID.value)
     not_valid_before: Mapped[datetime]
     not_valid_after: Mapped[datetime] = mapped_column(index=True)
@@ -117,7 +117,8 @@ class CertificateRecord(Base):
 
     # The id behind each filter makes a keyset page one walk along one index, however deep the page.
     __table_args__ = (
-        Index(None, "common_name", "id"),
+        # Backwards, it serves whole names as well as ``*.example.org``.
+        Index(None, "common_name_reversed", "id"),
         Index(None, "key_type", "id"),
         Index(None, "profile", "id"),
         Index(None, "issuer_id", "id"),
@@ -182,8 +183,15 @@ class CertificateName(Base):
     reversed: Mapped[str | None] = mapped_column(_ByteOrder)
 
     __table_args__ = (
-        Index(None, "kind", "value", "certificate_id"),
         Index(None, "reversed", "certificate_id"),
+        Index(
+            "ix_certificate_names_others",
+            "kind",
+            "value",
+            "certificate_id",
+            sqlite_where=text("reversed IS NULL"),
+            postgresql_where=text("reversed IS NULL"),
+        ),
     )
 
 

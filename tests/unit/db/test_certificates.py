@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
-from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, audit, certificate, entry, issuer, names_of_every_kind
+from tests.unit.db.helpers import (
+    DAY,
+    ISSUER,
+    NOW,
+    Registry,
+    audit,
+    certificate,
+    entry,
+    issuer,
+    names_of_every_kind,
+    query_plan,
+)
 from tiny_ca.const import CertType
 from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
@@ -233,6 +246,20 @@ class TestFinding:
         wanted = entry("a.b.example.org")
         registry.keep(wanted, entry("example.org"), entry("aXexample.org"), entry(None))
         assert registry.serials(CertificateFilter(common_name=common_name)) == [wanted.serial_number]
+
+    @pytest.mark.parametrize(
+        "wanted,index",
+        [
+            (CertificateFilter(common_name="a.example.org"), "ix_certificates_common_name_reversed_id"),
+            (CertificateFilter(san="a.example.org"), "ix_certificate_names_reversed_certificate_id"),
+            (CertificateFilter(san="192.0.2.1"), "ix_certificate_names_others"),
+        ],
+    )
+    def test_a_whole_name_is_found_in_an_index(self, tmp_path: Path, wanted: CertificateFilter, index: str) -> None:
+        """No page of certificates with one name is a walk through all of them."""
+        steps = query_plan(tmp_path, partial(queries.page_certificates, wanted=wanted, now=NOW, limit=10))
+        assert any(step.startswith("SEARCH") and index in step for step in steps)
+        assert not any(step.startswith("SCAN certificate") for step in steps)
 
     def test_the_other_filters_all_must_match(self, registry: Registry) -> None:
         """Issuer, profile, requester, key, type and times narrow a list together."""

@@ -151,6 +151,7 @@ _ROWS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
     "0005": {},  # indexes alone
     "0006": {},
+    "0007": {},
 }
 
 

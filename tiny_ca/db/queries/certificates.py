@@ -15,7 +15,7 @@ from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateEntry, CertificateFilter
 from tiny_ca.db.models import CertificateName, CertificateRecord
 from tiny_ca.db.queries.audit import insert_audit
-from tiny_ca.db.queries.filters import conditions, is_stored_as, reversed_name, walks
+from tiny_ca.db.queries.filters import conditions, has_common_name, is_stored_as, reversed_name, walks
 from tiny_ca.exc import CertNotFound, Conflict, NotUniqueCertOwner
 from tiny_ca.models.revocation import REASON_CODES
 from tiny_ca.utils.rfc3339 import rfc3339
@@ -102,7 +102,7 @@ def certificate_by_name(session: Session, common_name: str, *, now: datetime) ->
     return session.scalar(
         select(CertificateRecord)
         .where(
-            CertificateRecord.common_name == common_name,
+            has_common_name(common_name),
             CertificateRecord.status == _VALID,
             CertificateRecord.not_valid_after >= now,
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tiny_ca.db.entries import CertificateFilter
 
-__all__ = ["Walk", "conditions", "is_stored_as", "reversed_name", "walks"]
+__all__ = ["Walk", "conditions", "has_common_name", "is_stored_as", "reversed_name", "walks"]
 
 # Of so many names or more a page is soon met on a walk through the certificates; fewer are soon put in order.
 _MANY: Final = 10_000
@@ -93,9 +93,17 @@ def _unrevoked(status: CertificateStatus) -> ColumnElement[bool]:
     return and_(is_stored_as(status), CertificateRecord.revocation_date.is_(None))
 
 
+def has_common_name(name: str | None) -> ColumnElement[bool]:
+    """Return a condition for this very name, which the index over the reversed ones serves."""
+    if name is None:
+        return CertificateRecord.common_name.is_(None)
+    backwards = CertificateRecord.common_name_reversed == reversed_name(name)
+    return and_(backwards, CertificateRecord.common_name == name)
+
+
 def _common_name(session: Session, name: str) -> ColumnElement[bool]:
     if not name.startswith("*."):
-        return CertificateRecord.common_name == name
+        return has_common_name(name)
     column: ColumnElement[str | None] = CertificateRecord.common_name_reversed.expression
     if _are_many(session, _ends_with(column, name[1:])):
         column = func.coalesce(column, "")  # the same to everybody but an index: SQLite would read and sort them all
@@ -105,12 +113,19 @@ def _common_name(session: Session, name: str) -> ColumnElement[bool]:
 def _san(session: Session, name: str) -> ColumnElement[bool]:
     holders = select(CertificateName.certificate_id)
     if not name.startswith("*."):
-        kind, value = _kind_and_value(name)
-        return CertificateRecord.id.in_(holders.where(CertificateName.kind == kind, CertificateName.value == value))
+        return CertificateRecord.id.in_(holders.where(_is_name(*_kind_and_value(name))))
     matching = _ends_with(CertificateName.reversed.expression, name[1:])
     if _are_many(session, matching):  # SQLite would put all of them in order first, for each page
         return holders.where(CertificateName.certificate_id == CertificateRecord.id, matching).exists()
     return CertificateRecord.id.in_(holders.where(matching))
+
+
+def _is_name(kind: str, value: str) -> ColumnElement[bool]:
+    # Beside one of these, each in an index: kind and value alone are in none.
+    backwards = (
+        CertificateName.reversed == reversed_name(value) if kind == "dns" else CertificateName.reversed.is_(None)
+    )
+    return and_(backwards, CertificateName.kind == kind, CertificateName.value == value)
 
 
 def _are_many(session: Session, matching: ColumnElement[bool]) -> bool:

@@ -12,6 +12,7 @@ from tiny_ca.const import CertType
 from tiny_ca.db.const import CertificateStatus, Succession
 from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries.certificates import insert_certificates
+from tiny_ca.db.queries.filters import has_common_name
 from tiny_ca.db.queries.revocations import locked_certificate, revoke
 from tiny_ca.exc import Conflict, NotUniqueCertOwner
 from tiny_ca.utils.rfc3339 import rfc3339
@@ -121,7 +122,7 @@ def _holder(session: Session, common_name: str | None, now: datetime) -> str | N
     return session.scalar(
         select(CertificateRecord.serial_number)
         .where(
-            CertificateRecord.common_name == common_name,
+            has_common_name(common_name),
             CertificateRecord.status == CertificateStatus.VALID.value,
             CertificateRecord.not_valid_after >= now,
         )
@@ -138,7 +139,7 @@ def _supersede_holders(session: Session, entry: CertificateEntry, now: datetime)
     of_a_ca = CertificateRecord.key_type == CertType.CA.value
     holders = session.scalars(
         select(CertificateRecord.serial_number).where(
-            CertificateRecord.common_name == entry.common_name,
+            has_common_name(entry.common_name),
             valid,
             CertificateRecord.not_valid_after >= now,
             of_a_ca if entry.key_type == CertType.CA.value else ~of_a_ca,
