@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.one_write import OneWriteTransport
+
 __all__ = ["BoundedHttpProtocol"]
 
 _MAX_HEAD: Final = 64 * 1024
@@ -48,7 +50,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
-        super().connection_made(transport)
+        super().connection_made(OneWriteTransport(transport, self.loop))
         session = transport.get_extra_info("ssl_object")
         self._tls = None if session is None else _tls_extension(session)
         self._await_head()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.config
 import sys
@@ -17,6 +18,14 @@ _traceback = structlog.processors.ExceptionRenderer(
 )
 
 
+# Made once: ``json.dumps`` makes one for each line that it does not know by heart how to write.
+_encoder = json.JSONEncoder(default=repr)
+
+
+def _json(event: structlog.typing.EventDict, **_: object) -> str:
+    return _encoder.encode(event)
+
+
 def configure_logging(*, form: str, level: str) -> None:
     """Send everything to standard error in one form; ``form`` is ``json`` or ``console``."""
     shared: list[Any] = [
@@ -25,7 +34,7 @@ def configure_logging(*, form: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Any] = (
-        [_traceback, structlog.processors.JSONRenderer()]
+        [_traceback, structlog.processors.JSONRenderer(serializer=_json)]
         if form == "json"
         else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )

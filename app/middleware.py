@@ -98,9 +98,13 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:  # RFC 9112 §6.3: no body
+            await self._app(scope, receive, send)
+            return
         try:
             limit = _LARGER.get(scope["path"], self._limit)
-            body = await self._read(Headers(scope=scope), receive, limit)
+            body = await self._read(headers, receive, limit)
         except TinyCAError as error:
             response = problem_response(error, scope["state"]["request_id"])
             response.headers["Connection"] = "close"  # what is left of the body is not read
