@@ -221,14 +221,12 @@ class IssuancePipeline:
             await asyncio.sleep(0)
 
     async def _serve(self, batch: Sequence[tuple[IssuanceOrder, asyncio.Future[Issued]]]) -> None:
-        orders = [order for order, _ in batch]
-        outcomes: list[_Outcome] = []
+        making = _Making([order for order, _ in batch], self._clock(), self.blocked_keys)
         try:
-            outcomes = await asyncio.to_thread(_make_all, orders, self._clock(), self.blocked_keys)
-            outcomes = await self._keep(outcomes)
+            outcomes = await self._make_and_keep(making)
         except Exception as error:  # noqa: BLE001  # the worker must outlive any failure; each waiter gets it
             # Who needed no record is told what they would have been told anyway.
-            outcomes = [one if one.audit is None else _Refused(error, None) for one in outcomes]
+            outcomes = [one if one.audit is None else _Refused(error, None) for one in making.outcomes]
             outcomes = outcomes or [_Refused(error, None)] * len(batch)
         for (order, future), outcome in zip(batch, outcomes, strict=True):
             self._count(order, outcome)
@@ -242,19 +240,32 @@ class IssuancePipeline:
                 case _:
                     future.set_exception(outcome.error)
 
+    async def _make_and_keep(self, making: _Making) -> list[_Outcome]:
+        """Sign a batch and record it in one transaction, in one thread where units of work run in threads."""
+        if not self._db.runs_in_threads:
+            return await self._keep(await asyncio.to_thread(making.make))
+        try:
+            return await self._db.write(lambda session: _record(session, making.make(), now=self._clock()))
+        except (Conflict, Forbidden, Invalid) as error:
+            return await self._keep_apart(making.outcomes, error)
+
     async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
-        """Record a batch in one transaction; where one record cannot be kept, each gets a transaction of its own."""
-        if all(outcome.audit is None for outcome in outcomes):
-            return outcomes  # nothing to record: an unreadable request is told so, whatever the database does
+        """Record a batch in one transaction; an unreadable request is told so, whatever the database does."""
+        if _needs_no_record(outcomes):
+            return outcomes
         try:
             return await self._db.write(_record, outcomes, now=self._clock())
         except (Conflict, Forbidden, Invalid) as error:
-            if len(outcomes) > 1:
-                return [kept for outcome in outcomes for kept in await self._keep([outcome])]
-            (outcome,) = outcomes
-            if not isinstance(outcome, Issued):
-                raise
-            return await self._keep([_refusal(outcome.order, error, self._clock())])
+            return await self._keep_apart(outcomes, error)
+
+    async def _keep_apart(self, outcomes: list[_Outcome], error: Exception) -> list[_Outcome]:
+        """One of the records cannot be kept: each gets a transaction of its own, and that one is refused."""
+        if len(outcomes) > 1:
+            return [kept for outcome in outcomes for kept in await self._keep([outcome])]
+        (outcome,) = outcomes
+        if not isinstance(outcome, Issued):
+            raise error
+        return await self._keep([_refusal(outcome.order, error, self._clock())])
 
     def _count(self, order: IssuanceOrder, outcome: _Outcome) -> None:
         if isinstance(outcome, Issued):
@@ -264,6 +275,20 @@ class IssuancePipeline:
         elif isinstance(outcome.error, TinyCAError) and not isinstance(outcome.error, Unavailable):
             rule = outcome.error.rule if isinstance(outcome.error, Forbidden) else type(outcome.error).__name__
             self._metrics.refused.labels(order.profile.name, rule).inc()
+
+
+class _Making:
+    """What becomes of a batch of orders: once, however often its unit of work has to run."""
+
+    def __init__(self, orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> None:
+        self._asked = (orders, now, blocked_keys)
+        self.outcomes: list[_Outcome] = []
+
+    def make(self) -> list[_Outcome]:
+        """Plan, lint and sign, unless that is done."""
+        if not self.outcomes:
+            self.outcomes = _make_all(*self._asked)
+        return self.outcomes
 
 
 def _make_all(orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> list[_Outcome]:
@@ -365,6 +390,8 @@ def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) ->
     Forbidden
         A key among them is blocked.
     """
+    if _needs_no_record(outcomes):
+        return list(outcomes)
     kept = _claim_keys(session, outcomes, now)
     issued = [outcome for outcome in kept if isinstance(outcome, Issued)]
     if issued:
@@ -376,6 +403,10 @@ def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) ->
         insert_certificates(session, entries, now=now)
     insert_audit(session, [outcome.audit for outcome in kept if outcome.audit is not None])
     return kept
+
+
+def _needs_no_record(outcomes: Sequence[_Outcome]) -> bool:
+    return all(outcome.audit is None for outcome in outcomes)
 
 
 def _claim_keys(session: Session, outcomes: Sequence[_Outcome], now: datetime) -> list[_Outcome]:

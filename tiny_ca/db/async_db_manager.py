@@ -72,6 +72,11 @@ class DatabaseManager:
         """The engine that units of work run over."""
         return self.engine.sync_engine if self._in_threads is None else self._in_threads.engine
 
+    @property
+    def runs_in_threads(self) -> bool:
+        """Whether units of work run in threads, not in the event loop."""
+        return self._in_threads is not None
+
     async def run(self, unit: Callable[[Session], _T], *, write: bool) -> _T:
         """Run a unit of work in a session of its own; one that writes is committed when this returns."""
         if self._in_threads is not None:
@@ -150,6 +155,11 @@ class AsyncDBHandler(BaseDB):
     def sync_engine(self) -> Engine:
         """The engine that units of work run over, for who listens to its events."""
         return self._db.sync_engine
+
+    @property
+    def runs_in_threads(self) -> bool:
+        """Whether a unit of work runs in a thread, where it may also compute for as long as it likes."""
+        return self._db.runs_in_threads
 
     def patient(self) -> Self:
         """Return the same registry, over the same pool, for work that may take as long as it takes."""
