@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["actor_of", "insert_audit", "page_audit"]
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditEntry))
+_INSERT: Final = insert(AuditRecord)
 
 
 def insert_audit(session: Session, entries: Sequence[AuditEntry]) -> None:
     """Write the rows in one statement."""
     if entries:
         rows = [{name: getattr(entry, name) for name in _COLUMNS} for entry in entries]
-        session.connection().execute(insert(AuditRecord), rows)
+        session.connection().execute(_INSERT, rows)
 
 
 def actor_of(session: Session, action: str, serial_number: str, *, at: datetime) -> str | None:

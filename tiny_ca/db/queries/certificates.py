@@ -51,6 +51,9 @@ _MAX_ROWS: Final = 2**63 - 1
 _SUPERSEDED: Final = REASON_CODES[x509.ReasonFlags.superseded]
 _VALID: Final = CertificateStatus.VALID.value
 _COLUMNS: Final = tuple(field.name for field in fields(CertificateEntry) if field.name != "names")
+# Put together once: every certificate passes here.
+_INSERT: Final = insert(CertificateRecord).returning(CertificateRecord.serial_number, CertificateRecord.id)
+_INSERT_NAMES: Final = insert(CertificateName)
 
 
 def insert_certificates(
@@ -69,16 +72,13 @@ def insert_certificates(
     if claimed:
         _release_expired_names(session, claimed, now)
     try:
-        inserted = session.connection().execute(
-            insert(CertificateRecord).returning(CertificateRecord.serial_number, CertificateRecord.id),
-            [_row(entry) for entry in entries],
-        )
+        inserted = session.connection().execute(_INSERT, [_row(entry) for entry in entries])
         ids = {row.serial_number: row.id for row in inserted}
     except IntegrityError as error:
         raise _conflict(error, entries, claimed) from error
     names = [row for entry in entries for row in _name_rows(entry, ids)]
     if names:
-        session.connection().execute(insert(CertificateName), names)
+        session.connection().execute(_INSERT_NAMES, names)
     insert_audit(session, audit)
 
 
