@@ -10,24 +10,25 @@ process watches for what the others made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
-from app.services.publication import CRL, PEM, PublicFile, crl_pem
+from app.services.publication import CRL, LARGE, PEM, PublicFile, crl_pem
 from app.services.watching import Watch
-from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
+from tiny_ca.ca_factory.crl import encode_entries, sign_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import CRLEntry, CRLSnapshot
+from tiny_ca.db.entries import CRLEntry, CRLSnapshot, RevokedText
 from tiny_ca.db.models import CRLRecord, IssuerRecord
-from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, this_update_before
+from tiny_ca.db.queries.crls import begin_packed_crl, latest_crl, prune_crls, record_crl, this_update_before
 from tiny_ca.exc import RegistryUnavailable, TinyCAError, Unavailable
 
 __all__ = ["CRLPublisher", "PublishedCRL"]
@@ -173,11 +174,16 @@ class CRLPublisher:
             del self._running[issuer_id]
 
     async def _make(self, issuer: Issuer) -> None:
-        snapshot = await self._db.write(begin_crl, issuer.id, now=self._clock())
+        snapshot = await self._db.write(begin_packed_crl, issuer.id, now=self._clock(), pack=_pack)
         entry = await asyncio.to_thread(_sign, issuer, snapshot, self._lifetime, self._clock())
         await self._db.write(_record, entry)
         await self._accept(entry)
-        _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=len(snapshot.revoked))
+        _log.info(
+            "crl.published",
+            issuer_id=issuer.id,
+            number=entry.number,
+            entries=sum(some.number for some in snapshot.revoked),
+        )
 
     async def _learn(self, issuer_id: str) -> None:
         """Take what others made, if the database tells soon; what is in memory is good until it ends."""
@@ -229,13 +235,21 @@ class CRLPublisher:
         return await self._db.read(_revocation_count, issuer.id) != known.revocation_count
 
 
-def _sign(issuer: Issuer, snapshot: CRLSnapshot, lifetime: timedelta, now: datetime) -> CRLEntry:
+class _Entries(NamedTuple):
+    """Some entries of a CRL, and how many."""
+
+    der: bytes
+    number: int
+
+
+def _pack(rows: Sequence[RevokedText]) -> _Entries:
+    return _Entries(encode_entries(rows), len(rows))
+
+
+def _sign(issuer: Issuer, snapshot: CRLSnapshot[_Entries], lifetime: timedelta, now: datetime) -> CRLEntry:
     next_update = min(snapshot.this_update + lifetime, issuer.not_valid_after)
-    der = build_crl(
-        (
-            RevokedCertificate(int(row.serial_number), row.revocation_date, row.revocation_reason)
-            for row in snapshot.revoked
-        ),
+    der = sign_crl(
+        (entries.der for entries in snapshot.revoked),
         issuer=issuer,
         crl_number=snapshot.number,
         this_update=snapshot.this_update,
@@ -273,5 +287,6 @@ def _published(crl: CRLEntry | CRLRecord, *, dated: bool) -> PublishedCRL:
         next_update=crl.next_update,
         revocation_count=crl.revocation_count,
         der=PublicFile.of(crl.der, CRL, crl.this_update, dated=dated),
-        pem=PublicFile.of(pem, PEM, crl.this_update, dated=dated),
+        # Whoever fetches a large one compressed takes the DER; PEM would cost as much again as all the rest.
+        pem=PublicFile.of(pem, PEM, crl.this_update, dated=dated, compress=len(pem) < LARGE),
     )

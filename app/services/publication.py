@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import gzip
 import hashlib
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["CERTIFICATE", "CRL", "PEM", "PublicFile", "bundle", "crl_pem", "der_file"]
+__all__ = ["CERTIFICATE", "CRL", "LARGE", "PEM", "PublicFile", "bundle", "crl_pem", "der_file"]
 
 PEM: Final = "application/x-pem-file"
 CERTIFICATE: Final = "application/pkix-cert"
 CRL: Final = "application/pkix-crl"
 
 # A CRL of a million entries has 53 MB: at the highest level, to compress it took as long as all the rest.
-_LARGE: Final = 1024 * 1024
+LARGE: Final = 1024 * 1024
 _SLOW: Final = 9
 _FAST: Final = 1
-_LINE: Final = 64  # RFC 7468 §2
+_OCTETS: Final = 48  # 64 characters: a line (RFC 7468 §2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class PublicFile:
     """One file with its validators (RFC 9110 §8.8); what costs time is done when it is made, not when it is served.
 
     ``dated`` False: another version has the same second as its date, which then tells nothing (RFC 9110 §8.8.2.2).
-    ``gzipped`` None: it does not shrink. The compressed form is another representation, so its strong validator differs
-    (RFC 9110 §8.8.3).
+    ``gzipped`` None: it does not shrink, or not for what that costs. The compressed form is another representation, so
+    its strong validator differs (RFC 9110 §8.8.3).
     """
 
     content: bytes = field(repr=False)
@@ -46,12 +46,15 @@ class PublicFile:
     dated: bool
 
     @classmethod
-    def of(cls, content: bytes, media_type: str, modified: datetime, *, dated: bool = True) -> PublicFile:
+    def of(
+        cls, content: bytes, media_type: str, modified: datetime, *, dated: bool = True, compress: bool = True
+    ) -> PublicFile:
         """Compute everything; for a large CRL this takes a while, and belongs into a thread."""
         digest = hashlib.sha256(content).hexdigest()[:32]
         whole_second = modified.replace(microsecond=0)
-        level = _SLOW if len(content) < _LARGE else _FAST
-        compressed = gzip.compress(content, level, mtime=0)  # no time inside, so that equal content stays equal
+        level = _SLOW if len(content) < LARGE else _FAST
+        # No time inside, so that equal content stays equal.
+        compressed = gzip.compress(content, level, mtime=0) if compress else content
         return cls(
             content=content,
             media_type=media_type,
@@ -66,9 +69,9 @@ class PublicFile:
 
 def crl_pem(der: bytes) -> bytes:
     """A CRL in PEM (RFC 7468 §6); the crypto library would read all of it first."""
-    text = base64.b64encode(der)
-    lines = b"\n".join(text[at : at + _LINE] for at in range(0, len(text), _LINE))
-    return b"-----BEGIN X509 CRL-----\n" + lines + b"\n-----END X509 CRL-----\n"
+    # Line by line: encoded at once, a large one would hold the interpreter for as long as that takes.
+    lines = map(binascii.b2a_base64, (der[at : at + _OCTETS] for at in range(0, len(der), _OCTETS)))
+    return b"".join((b"-----BEGIN X509 CRL-----\n", *lines, b"-----END X509 CRL-----\n"))
 
 
 def bundle(certificates: Iterable[x509.Certificate]) -> PublicFile:

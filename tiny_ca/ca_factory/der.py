@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -16,6 +16,7 @@ __all__ = [
     "context",
     "enumerated",
     "integer",
+    "large_sequence",
     "object_identifier",
     "octet_string",
     "sequence",
@@ -31,6 +32,12 @@ _UTC_TIME: Final = range(1950, 2050)
 def sequence(*parts: bytes) -> bytes:
     """SEQUENCE of what is already encoded."""
     return _value(0x30, b"".join(parts))
+
+
+def large_sequence(parts: Iterable[bytes]) -> list[bytes]:
+    """The parts of a SEQUENCE, to be joined once: of a list of fifty megabytes each copy counts."""
+    content = list(parts)
+    return [_head(0x30, sum(map(len, content))), *content]
 
 
 def context(number: int, content: bytes) -> bytes:
@@ -107,11 +114,15 @@ def _content(encoded: bytes, at: int) -> tuple[int, int]:
 
 
 def _value(tag: int, content: bytes) -> bytes:
-    length = len(content)
+    return _head(tag, len(content)) + content
+
+
+def _head(tag: int, length: int) -> bytes:
+    """Tag and length of a value."""
     if length < 0x80:
-        return bytes((tag, length)) + content
+        return bytes((tag, length))
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return bytes((tag, 0x80 | len(octets))) + octets
 
 
 def _base128(number: int) -> bytes:

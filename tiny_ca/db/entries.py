@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
@@ -27,10 +27,12 @@ __all__ = [
     "JobState",
     "NoticeEntry",
     "RevokedRow",
+    "RevokedText",
     "TokenEntry",
     "common_name_of",
 ]
 
+_T = TypeVar("_T")
 # A PostgreSQL index row holds 2,704 bytes. Longer names are in the certificate and cannot be searched for.
 _MAX_INDEXED_NAME = 2048
 
@@ -195,6 +197,14 @@ class AuditFilter:
     until: datetime | None = None
 
 
+class RevokedText(NamedTuple):
+    """As ``RevokedRow``, with the date as ``YYYYMMDDHHMMSSZ``: half the cost, where there are a million."""
+
+    serial_number: str
+    revocation_date: str
+    revocation_reason: int | None
+
+
 class RevokedRow(NamedTuple):
     """What a CRL says of one certificate: decimal serial, UTC date, RFC 5280 §5.3.1 integer."""
 
@@ -204,14 +214,17 @@ class RevokedRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CRLSnapshot:
-    """What the CRL with this number must say, and how many revocations it covers; ``this_update`` in whole seconds."""
+class CRLSnapshot(Generic[_T]):
+    """What the CRL with this number must say, and how many revocations it covers; ``this_update`` in whole seconds.
+
+    ``revoked``: a row for each entry, or what was made of many rows at once.
+    """
 
     issuer_id: str
     number: int
     this_update: datetime
     revocation_count: int
-    revoked: tuple[RevokedRow, ...]
+    revoked: tuple[_T, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

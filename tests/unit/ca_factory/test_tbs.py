@@ -26,7 +26,7 @@ from tests.unit.ca_factory.authorities import (
     private_key,
     with_key,
 )
-from tiny_ca.ca_factory.crl import RevokedCertificate, build_crl
+from tiny_ca.ca_factory.crl import RevokedCertificate, _entry, build_crl, encode_entries
 from tiny_ca.ca_factory.extensions import extensions_of
 from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls
 from tiny_ca.ca_factory.keys import public_key_der
@@ -198,6 +198,8 @@ def test_crls_are_the_builders(ca_key: KeySpec, revoked: list[RevokedCertificate
 
     encoded = build_crl(revoked, issuer=issuer, crl_number=number, this_update=window[0], next_update=window[1])
 
+    texts = [(str(each[0]), f"{each[1]:%Y%m%d%H%M%SZ}".zfill(15), each[2]) for each in revoked]
+    assert encode_entries(texts) == b"".join(map(_entry, revoked))
     made = x509.load_der_x509_crl(encoded)
     assert built.tbs_certlist_bytes == made.tbs_certlist_bytes
     assert encoded == signed(built.tbs_certlist_bytes, issuer.signer, made.signature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer
 from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CertificateEntry, RevokedRow
+from tiny_ca.db.queries import crls
 from tiny_ca.exc import Conflict, NotFound
 
 SECOND = timedelta(seconds=1)
@@ -47,6 +48,27 @@ class TestSnapshot:
         issuing.keep(entry(issuer_id=ISSUER))
         snapshot = issuing.write(queries.begin_crl, ISSUER, now=NOW)
         assert snapshot.revoked == (RevokedRow(revoked.serial_number, NOW, 4),)
+
+    @pytest.mark.parametrize("microsecond", [0, 1, 499_999, 999_999])
+    @pytest.mark.parametrize("year", [1949, 1999, 2049, 2050, 9998])
+    def test_packed_rows_say_the_same(self, issuing: Registry, year: int, microsecond: int) -> None:
+        """The text of a date is that of its second, whatever comes after that, on either database."""
+        kept = entry(expires=datetime.max.replace(tzinfo=UTC), issuer_id=ISSUER)
+        issuing.keep(kept)
+        at = datetime(year, 12, 31, 23, 59, 59, microsecond, tzinfo=UTC)
+        issuing.write(queries.revoke, int(kept.serial_number), x509.ReasonFlags.key_compromise, now=at)
+        texts = issuing.write(queries.begin_packed_crl, ISSUER, now=NOW, pack=list).revoked
+        assert texts == ([(kept.serial_number, f"{year}1231235959Z", 1)],)
+
+    def test_rows_are_packed_some_at_a_time(self, issuing: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of them, each once, in the order of the list, and never more together than the bound."""
+        monkeypatch.setattr(crls, "_ROWS_AT_ONCE", 3)
+        for _ in range(7):
+            _revoked(issuing, issuer_id=ISSUER)
+        packed = issuing.write(queries.begin_packed_crl, ISSUER, now=NOW, pack=list).revoked
+        whole = issuing.write(queries.begin_crl, ISSUER, now=NOW).revoked
+        assert [len(rows) for rows in packed] == [3, 3, 1]
+        assert [row[0] for rows in packed for row in rows] == [row.serial_number for row in whole]
 
     def test_entry_stays_until_one_crl_past_expiry(self, issuing: Registry) -> None:
         """RFC 5280 §3.3: an expired certificate is on one more CRL, then on none."""

@@ -20,7 +20,15 @@ from tiny_ca.db.queries.certificates import (
     superseded_with_key,
     valid_with_key,
 )
-from tiny_ca.db.queries.crls import begin_crl, latest_crl, prune_crls, record_crl, revoked_by, revoked_rows
+from tiny_ca.db.queries.crls import (
+    begin_crl,
+    begin_packed_crl,
+    latest_crl,
+    prune_crls,
+    record_crl,
+    revoked_by,
+    revoked_rows,
+)
 from tiny_ca.db.queries.issuers import insert_issuers, issuer_by_id, list_issuers
 from tiny_ca.db.queries.revocations import revoke, revoke_valid, unhold
 from tiny_ca.db.queries.succession import insert_successor
@@ -28,6 +36,7 @@ from tiny_ca.db.queries.tokens import put_token, token_by_hash
 
 __all__ = [
     "begin_crl",
+    "begin_packed_crl",
     "certificate_by_fingerprint",
     "certificate_by_name",
     "certificate_by_serial",
