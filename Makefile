@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs-installed
+PLOTS_STAMP := $(VENV)/.plots-installed
 ARGS ?=
 # A file's tests share its services: they stay in one process, and each process has a share of the files. In their own order
 # the quick ones, in tests/unit, come last: at the end no process waits long for another.
@@ -29,13 +30,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is type-checked beside the files of [tool.mypy], as far as it is there.
 MYPY_ALSO = $(wildcard benchmarks/*.py migrations/env.py deploy/compose/*.py)
 
-BENCHES := issue_csr batch latency public_files health_under_keys memory
+BENCHES := issue_csr batch latency public_files health_under_keys keys crl memory
 
 # What `make test-all` tests on, each in a venv of its own.
 VERSIONS := 3.11 3.12 3.13
 
-.PHONY: help install serve test test-all coverage fuzz storm check format bench bench-pages bench-grow bench-scale docs build \
-	constraints hooks clean
+.PHONY: help install serve test test-all coverage fuzz storm check format bench bench-pages bench-grow bench-scale bench-plots docs \
+	build constraints hooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -105,6 +106,13 @@ bench-grow: $(STAMP) ## each operation at 10^4 to 10^6 certificates, both databa
 bench-scale: $(STAMP) ## certificates per second of 1, 2 and 4 workers, both databases
 	@$(BIN)/python benchmarks/scale.py $(ARGS)
 
+bench-plots: $(PLOTS_STAMP) ## measure and draw docs/images/*.svg (ARGS="--redraw" draws again what was measured)
+	@$(BIN)/python benchmarks/plots.py $(ARGS)
+
+$(PLOTS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[plots]'
+	@touch $@
+
 docs: $(DOCS_STAMP) ## make the documentation in build/docs; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -119,7 +127,7 @@ build: $(STAMP) ## make dist/*.tar.gz and dist/*.whl
 constraints: ## take the newest versions of everything into constraints.txt
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT && \
 	$(PYTHON) -m venv "$$fresh" && \
-	"$$fresh/bin/python" -m pip install --quiet '.[service,dev,docs]' && \
+	"$$fresh/bin/python" -m pip install --quiet '.[service,dev,docs,plots]' && \
 	"$$fresh/bin/python" -m pip freeze --exclude tiny-ca-service | LC_ALL=C sort --ignore-case > "$$fresh/pins" && \
 	if grep --invert-match --extended-regexp '^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$$' "$$fresh/pins"; then \
 		echo "these are no plain pins; constraints.txt is unchanged" >&2; exit 1; \

@@ -303,10 +303,11 @@ def arguments(
     seconds: float,
     connections: int,
     also: Mapping[str, Sequence[int]] | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> argparse.Namespace:
     """The options that every benchmark has, with their defaults; and where its database lies.
 
-    ``also`` names options of its own that take several numbers.
+    ``also`` names options of its own that take several numbers, ``flags`` those that take none, with their help.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -315,6 +316,8 @@ def arguments(
     parser.add_argument("--folder", type=Path, help="on the disk whose commits are to be measured, not on tmpfs")
     for name, numbers in (also or {}).items():
         parser.add_argument(name, type=int, nargs="+", default=list(numbers))
+    for name, meaning in (flags or {}).items():
+        parser.add_argument(name, action="store_true", help=meaning)
     return parser.parse_args()
 
 

@@ -7,17 +7,13 @@ the probe alone first, then beside the keys.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from benchmarks.harness import Load, Measured, Service, arguments, drive, http_request, machine, percentile, scratch
+from benchmarks.orders import key_request, verify_keys
 
 _LIMIT_MS: Final = 50
 _KEY_BITS: Final = 4096
@@ -34,7 +30,7 @@ def main() -> int:
         print(f"{machine(folder)}; {asked.connections} callers, {asked.rounds} rounds of {asked.seconds:g} s")
         with Service(folder / "service") as service:
             probe = Load(requests=[http_request(service, "GET", "/healthz")], connections=1, pause=_PAUSE)
-            makers = Load(requests=[_order(service)], connections=asked.connections)
+            makers = Load(requests=[key_request(service, _KEY_BITS)], connections=asked.connections)
             for _ in range(asked.rounds):
                 alone += drive(service, [probe], seconds=asked.seconds / 4)
                 probed, made = drive(service, [probe, makers], seconds=asked.seconds, warm_up=0.2)
@@ -42,7 +38,7 @@ def main() -> int:
                 keys.append(made)
         for each in (*alone, *beside):
             assert all(answer.status == 200 for answer in each.answers)
-        made_count = _verify(keys)
+        made_count = verify_keys(keys, _KEY_BITS)
         print(machine(folder))
     print(f"{made_count} RSA-{_KEY_BITS} keys, each with its certificate")
     print(f"\n{'/healthz':<14} {'probes':>7} {'median ms':>10} {'p99 ms':>8} {'max ms':>8}")
@@ -50,25 +46,6 @@ def main() -> int:
     median = _line("beside keys", beside)
     print(f"median {'under' if median < _LIMIT_MS else 'NOT UNDER'} {_LIMIT_MS} ms")
     return 0 if median < _LIMIT_MS else 1
-
-
-def _order(service: Service) -> bytes:
-    body = {"common_name": "keys.bench.example.org", "key": {"algorithm": "rsa", "size": _KEY_BITS}}
-    headers = "Content-Type: application/json\r\n"
-    return http_request(service, "POST", "/api/v1/certificates", json.dumps(body).encode(), headers)
-
-
-def _verify(keys: Sequence[Measured]) -> int:
-    """Stop unless each answer holds a key of that size and a certificate for it; returns how many there were."""
-    answers = [answer for each in keys for answer in each.answers]
-    for answer in answers:
-        assert answer.status == 201, f"{answer.status}: {answer.body[:500]!r}"
-        held = json.loads(answer.body)
-        key = load_pem_private_key(held["private_key"].encode(), None)
-        assert isinstance(key, rsa.RSAPrivateKey)
-        assert key.key_size == _KEY_BITS
-        assert x509.load_pem_x509_certificate(held["certificate"].encode()).public_key() == key.public_key()
-    return len(answers)
 
 
 def _line(name: str, rounds: Sequence[Measured]) -> float:

@@ -1,14 +1,15 @@
-"""CSRs, the requests that carry them, and whether what came back is what was asked for and is on record."""
+"""CSRs and orders of keys, the requests that carry them, and whether what came back is what was asked for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
@@ -16,7 +17,7 @@ from benchmarks.harness import Measured, Service, http_request
 from benchmarks.rows import open_database
 from tiny_ca.db.models import CertificateRecord
 
-__all__ = ["ISSUE", "make_csrs", "requests", "serials", "verify"]
+__all__ = ["ISSUE", "key_request", "make_csrs", "requests", "serials", "verify", "verify_keys"]
 
 ISSUE: Final = "/api/v1/certificates?profile=server"
 _HEADERS: Final = "Content-Type: application/pkcs10\r\nAccept: application/pem-certificate-chain\r\n"
@@ -56,6 +57,26 @@ def verify(name: str, rounds: Sequence[Measured], csrs: Sequence[bytes], stored:
     # The clients waited for what was in flight, so nothing may be over on either side.
     assert numbers == stored, f"{name}: {len(numbers - stored)} not on record, {len(stored - numbers)} never received"
     return f"{name}: {len(received)} certificates received, all different, {len(stored)} new rows, the same ones"
+
+
+def key_request(service: Service, bits: int) -> bytes:
+    """A request for a certificate with an RSA key that the service makes."""
+    body = {"common_name": "keys.bench.example.org", "key": {"algorithm": "rsa", "size": bits}}
+    headers = "Content-Type: application/json\r\n"
+    return http_request(service, "POST", "/api/v1/certificates", json.dumps(body).encode(), headers)
+
+
+def verify_keys(rounds: Sequence[Measured], bits: int) -> int:
+    """Stop unless each answer holds a key of that size and a certificate for it; returns how many there were."""
+    answers = [answer for measured in rounds for answer in measured.answers]
+    for answer in answers:
+        assert answer.status == 201, f"{answer.status}: {answer.body[:500]!r}"
+        held = json.loads(answer.body)
+        key = load_pem_private_key(held["private_key"].encode(), None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        assert key.key_size == bits
+        assert x509.load_pem_x509_certificate(held["certificate"].encode()).public_key() == key.public_key()
+    return len(answers)
 
 
 def _spki(key: object) -> bytes:
