@@ -175,15 +175,12 @@ class CRLPublisher:
 
     async def _make(self, issuer: Issuer) -> None:
         snapshot = await self._db.write(begin_packed_crl, issuer.id, now=self._clock(), pack=_pack)
+        entries = sum(some.number for some in snapshot.revoked)
         entry = await asyncio.to_thread(_sign, issuer, snapshot, self._lifetime, self._clock())
+        del snapshot  # as large as the CRL, which takes its place
         await self._db.write(_record, entry)
         await self._accept(entry)
-        _log.info(
-            "crl.published",
-            issuer_id=issuer.id,
-            number=entry.number,
-            entries=sum(some.number for some in snapshot.revoked),
-        )
+        _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=entries)
 
     async def _learn(self, issuer_id: str) -> None:
         """Take what others made, if the database tells soon; what is in memory is good until it ends."""

@@ -69,9 +69,11 @@ class PublicFile:
 
 def crl_pem(der: bytes) -> bytes:
     """A CRL in PEM (RFC 7468 §6); the crypto library would read all of it first."""
-    # Line by line: encoded at once, a large one would hold the interpreter for as long as that takes.
-    lines = map(binascii.b2a_base64, (der[at : at + _OCTETS] for at in range(0, len(der), _OCTETS)))
-    return b"".join((b"-----BEGIN X509 CRL-----\n", *lines, b"-----END X509 CRL-----\n"))
+    text = bytearray(b"-----BEGIN X509 CRL-----\n")
+    for at in range(0, len(der), _OCTETS):  # all at once, a large one would hold the interpreter while it lasts
+        text += binascii.b2a_base64(der[at : at + _OCTETS])
+    text += b"-----END X509 CRL-----\n"
+    return bytes(text)
 
 
 def bundle(certificates: Iterable[x509.Certificate]) -> PublicFile:
