@@ -221,7 +221,7 @@ class IssuancePipeline:
             await asyncio.sleep(0)
 
     async def _serve(self, batch: Sequence[tuple[IssuanceOrder, asyncio.Future[Issued]]]) -> None:
-        making = _Making([order for order, _ in batch], self._clock(), self.blocked_keys)
+        making = _Making(batch, self._clock(), self.blocked_keys)
         try:
             outcomes = await self._make_and_keep(making)
         except Exception as error:  # noqa: BLE001  # the worker must outlive any failure; each waiter gets it
@@ -230,7 +230,7 @@ class IssuancePipeline:
             outcomes = outcomes or [_Refused(error, None)] * len(batch)
         for (order, future), outcome in zip(batch, outcomes, strict=True):
             self._count(order, outcome)
-            if future.done():  # the client went away; its certificate is on record like any other
+            if future.done():  # they went away while it was recorded; it is there like any other
                 continue
             match outcome:
                 case Issued():
@@ -243,11 +243,12 @@ class IssuancePipeline:
     async def _make_and_keep(self, making: _Making) -> list[_Outcome]:
         """Sign a batch and record it in one transaction, in one thread where units of work run in threads."""
         if not self._db.runs_in_threads:
-            return await self._keep(await asyncio.to_thread(making.make))
+            await asyncio.to_thread(making.make)
+            return await self._keep(making.wanted())
         try:
-            return await self._db.write(lambda session: _record(session, making.make(), now=self._clock()))
+            return await self._db.write(lambda session: _make_and_record(session, making, now=self._clock()))
         except (Conflict, Forbidden, Invalid) as error:
-            return await self._keep_apart(making.outcomes, error)
+            return await self._keep_apart(making.wanted(), error)
 
     async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
         """Record a batch in one transaction; an unreadable request is told so, whatever the database does."""
@@ -280,15 +281,29 @@ class IssuancePipeline:
 class _Making:
     """What becomes of a batch of orders: once, however often its unit of work has to run."""
 
-    def __init__(self, orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> None:
-        self._asked = (orders, now, blocked_keys)
+    def __init__(
+        self,
+        batch: Sequence[tuple[IssuanceOrder, asyncio.Future[Issued]]],
+        now: datetime,
+        blocked_keys: frozenset[str],
+    ) -> None:
+        self._batch = batch
+        self._now = now
+        self._blocked_keys = blocked_keys
         self.outcomes: list[_Outcome] = []
 
     def make(self) -> list[_Outcome]:
         """Plan, lint and sign, unless that is done."""
         if not self.outcomes:
-            self.outcomes = _make_all(*self._asked)
+            self.outcomes = _make_all([order for order, _ in self._batch], self._now, self._blocked_keys)
         return self.outcomes
+
+    def wanted(self) -> list[_Outcome]:
+        """What was made, but for those who were told meanwhile that there is nothing, or are gone."""
+        return [
+            _Refused(Unavailable("nobody waits for it any more"), None) if future.done() else outcome
+            for outcome, (_, future) in zip(self.outcomes, self._batch, strict=True)
+        ]
 
 
 def _make_all(orders: Sequence[IssuanceOrder], now: datetime, blocked_keys: frozenset[str]) -> list[_Outcome]:
@@ -376,6 +391,15 @@ def _refusal(order: IssuanceOrder, error: Exception, now: datetime) -> _Refused:
 
 def _audit(order: IssuanceOrder, now: datetime, **facts: Any) -> AuditEntry:  # noqa: ANN401  # AuditEntry checks them
     return order.caller.audit(order.action, now, issuer_id=order.issuer.id, profile=order.profile.name, **facts)
+
+
+def _make_and_record(session: Session, making: _Making, *, now: datetime) -> list[_Outcome]:
+    """Sign before there is a transaction; who gave up while others kept it from beginning has nothing on record."""
+    outcomes = making.make()
+    if _needs_no_record(outcomes):
+        return outcomes
+    session.connection()
+    return _record(session, making.wanted(), now=now)
 
 
 def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> list[_Outcome]:

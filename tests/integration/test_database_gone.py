@@ -109,6 +109,10 @@ def test_a_worker_that_dies_while_the_database_is_gone(tmp_path: Path, server: P
     """No other can start in its place until the database is back; its sibling goes on with what is public."""
     with RunningService(tmp_path, "--workers", "2", environment={"TINY_CA_DATABASE_URL": database}) as service:
         service.wait_until_ready()
+        until = time.monotonic() + 30
+        while service.log.count("service.started") < 2:  # ready is the first of them
+            assert time.monotonic() < until, service.log
+            time.sleep(0.1)
         before = service.workers()
         with server.gone():
             os.kill(min(before), signal.SIGKILL)

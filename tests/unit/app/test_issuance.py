@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import Engine, event, func, select
 from sqlalchemy.orm import Session
 
+from app.metrics import Metrics
 from app.services.issuance import IssuancePipeline, Issued
+from app.settings import Settings
 from tests.unit.app.conftest import OpenCA
 from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES
 from tiny_ca.ca_factory.request import CertificateRequest
@@ -160,4 +163,20 @@ async def test_a_client_that_left_does_not_stop_the_batch(ca: OpenCA) -> None:
     pipeline.start()
     assert isinstance(await stays, Issued)
     await pipeline.close()
+    assert await ca.db.read(_count, CertificateRecord) == before + 1
+
+
+async def test_who_was_told_that_there_is_nothing_has_nothing_on_record(ca: OpenCA, settings: Settings) -> None:
+    """Patience ends while somebody else holds the database: what was signed meanwhile is not recorded afterwards."""
+    pipeline = IssuancePipeline(ca.db, max_batch=8, max_waiting=8, metrics=Metrics(), clock=ca.clock, patience=0.5)
+    pipeline.start()
+    before = await ca.db.read(_count, CertificateRecord)
+    with closing(sqlite3.connect(settings.data_dir / "tiny-ca.db", isolation_level=None)) as holder:
+        holder.execute("begin immediate")
+        with pytest.raises(Unavailable, match="no certificate within"):
+            await pipeline.submit(ca.order())
+        holder.execute("rollback")
+    issued = await pipeline.submit(ca.order("next.example.org"))  # behind the first
+    await pipeline.close()
+    assert issued.entry.common_name == "next.example.org"
     assert await ca.db.read(_count, CertificateRecord) == before + 1
