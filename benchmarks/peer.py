@@ -46,7 +46,7 @@ def _database_url() -> str:
 def _import_ca(service: Service, certificate: Path, key: Path) -> None:
     body = {"certificate": certificate.read_text(), "private_key": key.read_text()}
     with httpx.Client(base_url=f"{service.url}/api/v1", headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        made = client.post("/issuers/import", json=body)
+        made = client.post("/issuers", json=body)
         assert made.status_code == 201, made.text
         changed = client.patch(f"/issuers/{made.json()['id']}", json={"default": True})
         assert changed.status_code == 200, changed.text
