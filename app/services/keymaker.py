@@ -22,10 +22,13 @@ _MAX_WAITING: Final = 64
 
 
 class KeyMaker:
-    """About one key for each core is being made at a time; the crypto library releases the GIL meanwhile."""
+    """A key for each core is being made at a time, and one more: no core waits while a certificate is signed for one.
+
+    The crypto library releases the GIL meanwhile.
+    """
 
     def __init__(self, *, at_once: int | None = None, max_waiting: int = _MAX_WAITING) -> None:
-        self._slots = asyncio.Semaphore(at_once or os.cpu_count() or 1)
+        self._slots = asyncio.Semaphore(at_once or (os.cpu_count() or 1) + 1)
         self._max_waiting = max_waiting
         self._tasks: set[asyncio.Task[PrivateKey]] = set()
         self._given_up = False
