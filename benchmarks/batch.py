@@ -21,7 +21,7 @@ _IN_A_BATCH: Final = 1000
 
 def main() -> None:
     """Measure and print."""
-    asked = arguments(__doc__, rounds=5, seconds=4.0, connections=2)
+    asked = arguments(__doc__, rounds=3, seconds=12.0, connections=2)
     csrs = make_csrs(_CSRS)
     issue = bare_loop()
     loop: list[LoopRate] = []
@@ -37,7 +37,7 @@ def main() -> None:
             )
             load = Load(requests=[request], connections=asked.connections)
             for _ in range(asked.rounds):
-                loop.append(measure_loop(issue, csrs, asked.seconds / 2))
+                loop.append(measure_loop(issue, csrs, asked.seconds / 4))
                 measured += drive(service, [load], seconds=asked.seconds)
             stored = serials(service) - before
         print(machine(folder))

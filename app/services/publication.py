@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import gzip
 import hashlib
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,11 +70,12 @@ class PublicFile:
 
 def crl_pem(der: bytes) -> bytes:
     """A CRL in PEM (RFC 7468 §6); the crypto library would read all of it first."""
-    text = bytearray(b"-----BEGIN X509 CRL-----\n")
+    text = io.BytesIO()  # its value is not copied
+    text.write(b"-----BEGIN X509 CRL-----\n")
     for at in range(0, len(der), _OCTETS):  # all at once, a large one would hold the interpreter while it lasts
-        text += binascii.b2a_base64(der[at : at + _OCTETS])
-    text += b"-----END X509 CRL-----\n"
-    return bytes(text)
+        text.write(binascii.b2a_base64(der[at : at + _OCTETS]))
+    text.write(b"-----END X509 CRL-----\n")
+    return text.getvalue()
 
 
 def bundle(certificates: Iterable[x509.Certificate]) -> PublicFile:

@@ -17,7 +17,7 @@ from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.decoding import UNREADABLE
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PublicKey
-from tiny_ca.ca_factory.tbs import encode_extensions, signed
+from tiny_ca.ca_factory.tbs import encode_extensions
 from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
 from tiny_ca.utils.rfc3339 import rfc3339
 
@@ -91,7 +91,7 @@ def sign_crl(
         x509.Extension(x509.AuthorityKeyIdentifier.oid, False, issuer.authority_key_identifier),  # noqa: FBT003  # §5.2.1
         x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(crl_number)),  # noqa: FBT003  # §5.2.3
     )
-    tbs = b"".join(
+    tbs = der.joined(
         der.large_sequence(
             (
                 _VERSION_2,
@@ -104,7 +104,8 @@ def sign_crl(
             )
         )
     )
-    return signed(tbs, issuer.signer, issuer.signer.sign(tbs))
+    signature = der.bit_string(issuer.signer.sign(tbs))
+    return der.joined(der.large_sequence((tbs, issuer.signer.algorithm_identifier, signature)))
 
 
 def verify_crl(crl: x509.CertificateRevocationList, ca_cert: x509.Certificate, *, now: datetime | None = None) -> None:

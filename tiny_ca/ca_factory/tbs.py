@@ -86,7 +86,7 @@ _encoded_once: Final = by_identity(_encoded)
 
 def signed(tbs: bytes, signer: Signer, signature: bytes) -> bytes:
     """DER of ``SIGNED{…}`` (RFC 5280 §4.1.1): the same for certificates and CRLs."""
-    return b"".join(der.large_sequence((tbs, signer.algorithm_identifier, der.bit_string(signature))))
+    return der.sequence(tbs, signer.algorithm_identifier, der.bit_string(signature))
 
 
 def tbs_fields(tbs: bytes) -> tuple[bytes, ...]:
