@@ -106,7 +106,12 @@ async def _one(service: Service, caller: Caller, body: bytes) -> dict[str, Any]:
         problem = problem_body(error, caller.request_id)
         return {"status": problem["status"], "problem": problem}
     content = certificate_body(
-        made.facts, made.certificate, made.above, now=service.records.now(), private_key=made.private_key
+        made.facts,
+        made.certificate,
+        made.above,
+        now=service.records.now(),
+        private_key=made.private_key,
+        plan=made.plan,
     )
     return {"status": 201, "certificate": content}
 

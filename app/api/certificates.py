@@ -212,6 +212,7 @@ def made(service: Service, form: str, certificate: Made) -> Response:
         certificate.above,
         now=service.records.now(),
         private_key=certificate.private_key,
+        plan=certificate.plan,
         status=201,
         headers=_location(certificate),
     )

@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response
 
 from tiny_ca.ca_factory.keys import PrivateKey, key_spec
 from tiny_ca.ca_factory.names import AlternativeNames
+from tiny_ca.ca_factory.plan import Plan
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.db.const import CertificateStatus
 from tiny_ca.db.entries import CertificateEntry
 from tiny_ca.db.models import CertificateRecord
+from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import reason_name
 from tiny_ca.utils.duration import format_duration
 from tiny_ca.utils.remembered import by_identity
@@ -64,8 +66,10 @@ def status_of(facts: CertificateFacts, now: datetime) -> CertificateStatus:
     return CertificateStatus.EXPIRED if facts.not_valid_after < now else CertificateStatus.VALID
 
 
-def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now: datetime) -> dict[str, Any]:
-    """The fields of ``CertificateView``."""
+def certificate_view(
+    facts: CertificateFacts, certificate: x509.Certificate, now: datetime, plan: Plan | None = None
+) -> dict[str, Any]:
+    """The fields of ``CertificateView``. Where its plan is at hand, the certificate need not be read again."""
     revoked_at = getattr(facts, "revocation_date", None)
     reason = getattr(facts, "revocation_reason", None)
     return {
@@ -74,12 +78,12 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now
         "profile": facts.profile,
         "issuer_id": facts.issuer_id,
         "requester": facts.requester,
-        "subject": certificate.subject.rfc4514_string(),
+        "subject": (certificate if plan is None else plan).subject.rfc4514_string(),
         "common_name": facts.common_name,
         # What is about to be recorded has them read already.
         "san": [name for _, name in facts.names] if isinstance(facts, CertificateEntry) else _names(certificate),
         "key_type": facts.key_type,
-        "public_key": public_key_view(certificate),
+        "public_key": public_key_view(certificate) if plan is None else _key_view(plan.key_spec),
         "not_valid_before": rfc3339(facts.not_valid_before),
         "not_valid_after": rfc3339(facts.not_valid_after),
         "fingerprint_sha256": facts.fingerprint_sha256,
@@ -92,7 +96,10 @@ def certificate_view(facts: CertificateFacts, certificate: x509.Certificate, now
 
 def public_key_view(certificate: x509.Certificate) -> dict[str, Any]:
     """The fields of ``PublicKeyView``."""
-    spec = key_spec(certificate.public_key())
+    return _key_view(key_spec(certificate.public_key()))
+
+
+def _key_view(spec: KeySpec | None) -> dict[str, Any]:
     return {
         "algorithm": spec.algorithm if spec else "unknown",
         "size": spec and spec.size,
@@ -101,7 +108,7 @@ def public_key_view(certificate: x509.Certificate) -> dict[str, Any]:
     }
 
 
-def certificate_response(  # what an answer can hold
+def certificate_response(  # noqa: PLR0913  # what an answer can hold
     form: str,
     facts: CertificateFacts,
     certificate: x509.Certificate,
@@ -109,6 +116,7 @@ def certificate_response(  # what an answer can hold
     *,
     now: datetime,
     private_key: PrivateKey | None = None,
+    plan: Plan | None = None,
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
@@ -120,7 +128,8 @@ def certificate_response(  # what an answer can hold
     if form == CHAIN:
         key_pem = "" if private_key is None else _key_pem(private_key)
         return Response(key_pem + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
-    return FastJSONResponse(certificate_body(facts, certificate, above, now=now, private_key=private_key), status, sent)
+    body = certificate_body(facts, certificate, above, now=now, private_key=private_key, plan=plan)
+    return FastJSONResponse(body, status, sent)
 
 
 def certificate_body(
@@ -130,9 +139,10 @@ def certificate_body(
     *,
     now: datetime,
     private_key: PrivateKey | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, Any]:
     """The fields of ``CertificateAnswer``."""
-    body = certificate_view(facts, certificate, now)
+    body = certificate_view(facts, certificate, now, plan)
     body["chain"] = [_authority_pem(authority) for authority in above]
     if private_key is not None:
         body["private_key"] = _key_pem(private_key)

@@ -77,6 +77,7 @@ class Issued:
     entry: CertificateEntry
     order: IssuanceOrder
     audit: AuditEntry
+    plan: Plan
 
     @property
     def issuer(self) -> Issuer:
@@ -328,7 +329,8 @@ def _plan(request: CertificateRequest, order: IssuanceOrder, now: datetime, bloc
 
 def _issued(certificate: x509.Certificate, made: Plan, order: IssuanceOrder, now: datetime) -> Issued:
     entry = _entry(made, certificate, order, now)
-    return Issued(certificate, entry, order, _audit(order, now, outcome="success", serial_number=entry.serial_number))
+    audit = _audit(order, now, outcome="success", serial_number=entry.serial_number)
+    return Issued(certificate, entry, order, audit, made)
 
 
 def _entry(made: Plan, certificate: x509.Certificate, order: IssuanceOrder, now: datetime) -> CertificateEntry:

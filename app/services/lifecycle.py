@@ -29,7 +29,7 @@ from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.keys import PrivateKey, public_key_der
 from tiny_ca.ca_factory.names import AlternativeNames, host_name
 from tiny_ca.ca_factory.pkcs12 import check_fits_pkcs12
-from tiny_ca.ca_factory.plan import Verdict, check, verdicts
+from tiny_ca.ca_factory.plan import Plan, Verdict, check, verdicts
 from tiny_ca.ca_factory.profiles import Profile
 from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
@@ -62,12 +62,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A certificate on record, and who is above it: just issued, or by the first request with this idempotency key."""
+    """A certificate on record, and who is above it: just issued, or by the first request with this idempotency key.
+
+    ``plan``: what it was made from, where it was made just now.
+    """
 
     facts: CertificateEntry | CertificateRecord
     certificate: x509.Certificate
     above: tuple[x509.Certificate, ...]
     private_key: PrivateKey | None = None
+    plan: Plan | None = None
 
 
 _Act = Callable[Concatenate["LifecycleService", Caller, _P], Coroutine[Any, Any, Made]]
@@ -456,7 +460,7 @@ def _profile(profiles: Mapping[str, Profile], name: str) -> Profile:
 
 
 def _made(issued: Issued) -> Made:
-    return Made(issued.entry, issued.certificate, (issued.issuer.certificate, *issued.issuer.chain))
+    return Made(issued.entry, issued.certificate, (issued.issuer.certificate, *issued.issuer.chain), plan=issued.plan)
 
 
 def _request_of(csr: bytes, wish: Wish) -> CertificateRequest:

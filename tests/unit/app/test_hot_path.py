@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from sqlalchemy import Engine, event
 
+from app.api.views import _names as names_of
+from app.api.views import certificate_view
 from app.auth.caller import Caller
 from app.main import open_ca
 from app.services import issuance
@@ -140,7 +142,7 @@ async def test_idempotency_keys_are_looked_up_together(any_ca: OpenCA) -> None:
 @settings(deadline=None)
 @given(names=alternative_names(), subject=subjects().filter(bool))
 def test_a_record_is_what_its_certificate_says(names: AlternativeNames, subject: tuple[Any, ...]) -> None:
-    """What is put on record from the plan is what would be read from the certificate, whatever was asked for."""
+    """What is put on record and answered from the plan is what would be read from the certificate."""
     order = IssuanceOrder(
         read=lambda: ask(subject=subject, names=names),
         profile=BUILT_IN_PROFILES["client"],
@@ -160,3 +162,5 @@ def test_a_record_is_what_its_certificate_says(names: AlternativeNames, subject:
         profile=order.profile.name,
         requester="admin",
     )
+    read = {**certificate_view(made.entry, made.certificate, NOW), "san": names_of(made.certificate)}
+    assert certificate_view(made.entry, made.certificate, NOW, made.plan) == read
