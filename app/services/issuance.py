@@ -46,6 +46,7 @@ from tiny_ca.utils.stages import attempt_each
 __all__ = ["IssuanceOrder", "IssuancePipeline", "Issued", "Repeated", "claimed_name", "key_sha256"]
 
 _CLOSE_SECONDS: Final = 1.0
+_ALL: Final = slice(None)
 # Of the event loop, with no new request: one may take two until it is in the queue.
 _QUIET_TURNS: Final = 3
 
@@ -243,31 +244,33 @@ class IssuancePipeline:
 
     async def _make_and_keep(self, making: _Making) -> list[_Outcome]:
         """Sign a batch and record it in one transaction, in one thread where units of work run in threads."""
-        if not self._db.runs_in_threads:
-            await asyncio.to_thread(making.make)
-            return await self._keep(making.wanted())
-        try:
-            return await self._db.write(lambda session: _make_and_record(session, making, now=self._clock()))
-        except (Conflict, Forbidden, Invalid) as error:
-            return await self._keep_apart(making.wanted(), error)
+        if self._db.runs_in_threads:
+            return await self._keep(making, _ALL)
+        await asyncio.to_thread(making.make)
+        # An unreadable request is told so, whatever the database does.
+        return making.outcomes if _needs_no_record(making.outcomes) else await self._keep(making, _ALL)
 
-    async def _keep(self, outcomes: list[_Outcome]) -> list[_Outcome]:
-        """Record a batch in one transaction; an unreadable request is told so, whatever the database does."""
-        if _needs_no_record(outcomes):
-            return outcomes
+    async def _keep(self, making: _Making, part: slice) -> list[_Outcome]:
+        """Record a part of a batch in one transaction; where one record cannot be kept, each gets one of its own."""
         try:
-            return await self._db.write(_record, outcomes, now=self._clock())
+            return await self._db.write(_make_and_record, making, part, now=self._clock())
         except (Conflict, Forbidden, Invalid) as error:
-            return await self._keep_apart(outcomes, error)
+            several = range(len(making.outcomes))[part]
+            if len(several) > 1:
+                return [await self._keep_one(making, number) for number in several]
+            (outcome,) = making.outcomes[part]
+            if not isinstance(outcome, Issued):
+                raise
+            making.outcomes[part] = [_refusal(outcome.order, error, self._clock())]
+            return await self._keep(making, part)
 
-    async def _keep_apart(self, outcomes: list[_Outcome], error: Exception) -> list[_Outcome]:
-        """One of the records cannot be kept: each gets a transaction of its own, and that one is refused."""
-        if len(outcomes) > 1:
-            return [kept for outcome in outcomes for kept in await self._keep([outcome])]
-        (outcome,) = outcomes
-        if not isinstance(outcome, Issued):
-            raise error
-        return await self._keep([_refusal(outcome.order, error, self._clock())])
+    async def _keep_one(self, making: _Making, number: int) -> _Outcome:
+        """Record one alone: what becomes of it, and of those after it, changes nothing for those before it."""
+        try:
+            (kept,) = await self._keep(making, slice(number, number + 1))
+        except Exception as error:  # noqa: BLE001  # its waiter gets it
+            return _Refused(error, None)
+        return kept
 
     def _count(self, order: IssuanceOrder, outcome: _Outcome) -> None:
         if isinstance(outcome, Issued):
@@ -299,11 +302,13 @@ class _Making:
             self.outcomes = _make_all([order for order, _ in self._batch], self._now, self._blocked_keys)
         return self.outcomes
 
-    def wanted(self) -> list[_Outcome]:
-        """What was made, but for those who were told meanwhile that there is nothing, or are gone."""
+    def wanted(self, part: slice) -> list[_Outcome]:
+        """A part of what was made, without certificates of those who were told that there is none, or are gone."""
         return [
-            _Refused(Unavailable("nobody waits for it any more"), None) if future.done() else outcome
-            for outcome, (_, future) in zip(self.outcomes, self._batch, strict=True)
+            _Refused(Unavailable("nobody waits for it any more"), None)
+            if isinstance(outcome, Issued) and future.done()
+            else outcome
+            for outcome, (_, future) in zip(self.outcomes[part], self._batch[part], strict=True)
         ]
 
 
@@ -395,13 +400,13 @@ def _audit(order: IssuanceOrder, now: datetime, **facts: Any) -> AuditEntry:  # 
     return order.caller.audit(order.action, now, issuer_id=order.issuer.id, profile=order.profile.name, **facts)
 
 
-def _make_and_record(session: Session, making: _Making, *, now: datetime) -> list[_Outcome]:
+def _make_and_record(session: Session, making: _Making, part: slice, *, now: datetime) -> list[_Outcome]:
     """Sign before there is a transaction; who gave up while others kept it from beginning has nothing on record."""
-    outcomes = making.make()
-    if _needs_no_record(outcomes):
-        return outcomes
+    making.make()
+    if _needs_no_record(making.outcomes[part]):
+        return making.outcomes[part]
     session.connection()
-    return _record(session, making.wanted(), now=now)
+    return _record(session, making.wanted(part), now=now)
 
 
 def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) -> list[_Outcome]:
@@ -416,8 +421,6 @@ def _record(session: Session, outcomes: Sequence[_Outcome], *, now: datetime) ->
     Forbidden
         A key among them is blocked.
     """
-    if _needs_no_record(outcomes):
-        return list(outcomes)
     kept = _claim_keys(session, outcomes, now)
     issued = [outcome for outcome in kept if isinstance(outcome, Issued)]
     if issued:

@@ -16,6 +16,7 @@ __all__ = [
     "contents",
     "context",
     "enumerated",
+    "implicit",
     "integer",
     "joined",
     "large_sequence",
@@ -55,6 +56,11 @@ def joined(parts: Iterable[bytes]) -> bytes:
 def context(number: int, content: bytes) -> bytes:
     """``[number]``, constructed: an EXPLICIT tag around an encoded value."""
     return _value(0xA0 | number, content)
+
+
+def implicit(number: int, content: bytes) -> bytes:
+    """``[number]`` in place of the tag of a primitive value."""
+    return _value(0x80 | number, content)
 
 
 def integer(number: int) -> bytes:

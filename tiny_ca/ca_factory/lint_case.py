@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
@@ -30,10 +29,11 @@ _SUBJECT_KEY_IDENTIFIER: Final = der.object_identifier(ExtensionOID.SUBJECT_KEY_
 _OF_ONE: Final = frozenset({_SUBJECT_ALTERNATIVE_NAME, _SUBJECT_KEY_IDENTIFIER})
 _OID_LENGTH: Final = len(_SUBJECT_KEY_IDENTIFIER)
 _EMPTY: Final = der.sequence()
+_EXTENSIONS_TAG: Final = 0xA3
 _FIELDS: Final = 7  # of a TBSCertificate behind its version, without unique identifiers (RFC 5280 §4.1)
 
 # RFC 5280 §4.2.1.6: the context tags of GeneralName.
-_EMAIL, _DNS, _URI, _IP = 0x81, 0x82, 0x86, 0x87
+_EMAIL, _DNS, _URI, _IP = 1, 2, 6, 7
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,14 @@ class Case:
         own = self._split[1]
         return (
             len(fields) == _FIELDS
+            and fields[-1][0] == _EXTENSIONS_TAG
             and next(der.contents(self.parts[0])) == VERSION_3
-            and int.from_bytes(der.content(fields[0]), "big", signed=True) == plan.serial_number
+            and fields[0] == der.integer(plan.serial_number)
             and fields[3] == encode_validity(plan.not_valid_before, plan.not_valid_after)
-            and list(_attributes(fields[4])) == list(_planned_attributes(plan.subject))
+            and fields[4] == plan.subject.public_bytes()
             and fields[5] == public_key_der(plan.public_key)
             and own.get(_SUBJECT_KEY_IDENTIFIER) == der.octet_string(key_identifier(fields[5]))
-            and _names(own.get(_SUBJECT_ALTERNATIVE_NAME, _EMPTY)) == _planned_names(plan.names)
+            and own.get(_SUBJECT_ALTERNATIVE_NAME) == (_general_names(plan.names) if len(plan.names) else None)
         )
 
     @lazy
@@ -126,29 +127,11 @@ class Case:
         return alike, own
 
 
-def _attributes(name: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Each attribute of a Name, as its OID, the tag of its string and the octets of that (RFC 5280 §4.1.2.4)."""
-    for relative_name in der.contents(name):
-        for attribute in der.contents(relative_name):
-            oid, value = der.contents(attribute)
-            yield oid, value[0], der.content(value)
-
-
-def _planned_attributes(subject: x509.Name) -> Iterator[tuple[bytes, int, bytes]]:
-    for attribute in subject:
-        oid = der.object_identifier(attribute.oid.dotted_string)
-        yield oid, attribute._type.value, str(attribute.value).encode()  # noqa: SLF001  # nothing else tells
-
-
-def _names(extension: bytes) -> list[tuple[int, bytes]]:
-    """Each name of a SubjectAltName, as its tag and its octets."""
-    return [(name[0], der.content(name)) for name in der.contents(extension)]
-
-
-def _planned_names(names: AlternativeNames) -> list[tuple[int, bytes]]:
-    return [
-        *((_DNS, name.encode()) for name in names.dns),
-        *((_IP, address.packed) for address in names.ip),
-        *((_URI, uri.encode()) for uri in names.uri),
-        *((_EMAIL, mailbox.encode()) for mailbox in names.email),
-    ]
+def _general_names(names: AlternativeNames) -> bytes:
+    """DER of the SubjectAltName that holds these, put together apart from what encodes certificates."""
+    return der.sequence(
+        *(der.implicit(_DNS, name.encode()) for name in names.dns),
+        *(der.implicit(_IP, address.packed) for address in names.ip),
+        *(der.implicit(_URI, uri.encode()) for uri in names.uri),
+        *(der.implicit(_EMAIL, mailbox.encode()) for mailbox in names.email),
+    )

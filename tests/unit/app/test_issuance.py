@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.metrics import Metrics
@@ -180,3 +181,26 @@ async def test_who_was_told_that_there_is_nothing_has_nothing_on_record(ca: Open
     await pipeline.close()
     assert issued.entry.common_name == "next.example.org"
     assert await ca.db.read(_count, CertificateRecord) == before + 1
+
+
+async def test_a_failure_after_some_are_kept_is_told_to_the_others_alone(ca: OpenCA) -> None:
+    """Where a batch is recorded one by one, a database that fails then takes nobody's certificate back."""
+    pipeline = ca.pipeline()
+    pipeline.start()
+    unique = replace(BUILT_IN_PROFILES["server"], unique_common_name=True)
+    orders = [ca.order(profile=unique), ca.order(profile=unique), ca.order("last.example.org")]
+    begun = 0
+
+    def begin(_connection: object) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 5:  # all together, the first, the second, its refusal, and the last
+            raise OperationalError("BEGIN", None, sqlite3.OperationalError("disk I/O error"))
+
+    event.listen(Engine, "begin", begin)
+    try:
+        outcomes = await asyncio.gather(*map(pipeline.submit, orders), return_exceptions=True)
+    finally:
+        event.remove(Engine, "begin", begin)
+    await pipeline.close()
+    assert [type(outcome) for outcome in outcomes] == [Issued, NotUniqueCertOwner, RegistryUnavailable]

@@ -479,6 +479,59 @@ def test_empty_extended_key_usage() -> None:
     assert "extendedKeyUsage is empty" in finding or "cannot be read" in finding
 
 
+_SAN_OID = der.object_identifier("2.5.29.17")
+_SAN = der.sequence(der.implicit(2, b"app.example.org"))
+
+
+def _with_san(value: bytes) -> bytes:
+    """The extensions of PLAN with these octets as the value of the SAN."""
+    *_, field = der.contents(encode_tbs(PLAN, OLD_SIGNER))
+    (sequence,) = der.contents(field)
+    san = der.sequence(_SAN_OID, der.octet_string(value))
+    return der.context(3, der.sequence(*(san if _SAN_OID in each else each for each in der.contents(sequence))))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        {"extensions": _with_san(_SAN + der.NULL)},
+        {"extensions": _with_san(b"\x31" + _SAN[1:])},
+        {"extensions": _with_san(b"\x30\x81" + _SAN[1:])},
+        {"extensions": _with_san(der.sequence())},
+        {"subject": der.sequence(b"\x31\x00")},
+        {"subject": der.sequence()},
+    ],
+)  # fmt: skip
+def test_other_octets_are_never_known(octets: dict[str, bytes]) -> None:
+    """Right after a sound certificate, what another encoder might make is still found, or no parser reads it."""
+    assert _findings(_encoded(PLAN)) == ()
+    try:
+        certificate = _by_hand(PLAN, more=(), **octets)
+    except ValueError:
+        return
+    assert _findings(certificate) != ()
+
+
+def test_a_multi_valued_name_is_never_known() -> None:
+    """Two attributes in one RDN are another name than two RDNs."""
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "O"), x509.NameAttribute(CN, "app.example.org")]
+    made = replace(PLAN, subject=x509.Name(attributes))
+    assert _findings(_encoded(made), made) == ()
+    together = x509.Name([x509.RelativeDistinguishedName(attributes)])
+    assert _findings(_by_hand(made, subject=together.public_bytes()), made) == (NOT_PLANNED_SUBJECT,)
+
+
+def test_no_names_and_none_said_differ() -> None:
+    """An empty SAN is not the absence of one."""
+    client = BUILT_IN_PROFILES["client"]
+    named = make_plan(ask("Somebody", dns=["app.example.org"]), profile=client)
+    assert _findings(_encoded(named), named) == ()
+    made = make_plan(ask("Somebody", dns=()), profile=client)
+    assert _findings(_encoded(made), made) == ()
+    empty = replace(made, extensions=_changed(made, _san()).extensions)
+    assert _findings(_encoded(empty), made) == ("subjectAltName is empty (RFC 5280 §4.2.1.6)",)
+
+
 def test_empty_issuer() -> None:
     """An issuer without a name is found."""
     assert "issuer is empty (RFC 5280 §4.1.2.4)" in _findings(_by_hand(issuer=der.sequence()))
