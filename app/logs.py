@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import logging.config
 import sys
@@ -18,14 +17,6 @@ _traceback = structlog.processors.ExceptionRenderer(
 )
 
 
-# Made once: ``json.dumps`` makes one for each line that it does not know by heart how to write.
-_encoder = json.JSONEncoder(default=repr)
-
-
-def _json(event: structlog.typing.EventDict, **_: object) -> str:
-    return _encoder.encode(event)
-
-
 def configure_logging(*, form: str, level: str) -> None:
     """Send everything to standard error in one form; ``form`` is ``json`` or ``console``."""
     shared: list[Any] = [
@@ -34,7 +25,7 @@ def configure_logging(*, form: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Any] = (
-        [_traceback, structlog.processors.JSONRenderer(serializer=_json)]
+        [_traceback, structlog.processors.JSONRenderer()]
         if form == "json"
         else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )

@@ -7,7 +7,7 @@ answer that fits into one, and two wake-ups of whoever waits for it.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["OneWriteTransport"]
 
@@ -26,11 +26,26 @@ class OneWriteTransport(asyncio.Transport):
         self._transport = transport
         self._loop = loop
         self._head = b""
-        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]  # called for each request
-        self.is_closing = transport.is_closing  # type: ignore[method-assign]
-        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
-        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
-        self.set_protocol = transport.set_protocol  # type: ignore[method-assign]
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401  # as asyncio has it
+        """What the transport tells of itself."""
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Take nothing in for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take in again."""
+        self._transport.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Give what comes in to another protocol."""
+        self._transport.set_protocol(protocol)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send it, with the head that waits for it."""

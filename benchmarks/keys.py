@@ -1,9 +1,8 @@
 """RSA-2048 keys per second, each with its certificate, against bare processes that make keys and nothing else.
 
-Every round measures, in turn: one bare process for each core, which is how many keys the service makes at a time; the
-service with --connections callers that each ask for a certificate with a key that the service makes, and beside them a
-probe that asks for /healthz. How long a key takes varies a lot: figures are medians over the rounds. Each answer holds
-a key of that size and a certificate for it.
+Every round measures, in turn: one bare process for each core; the service with --connections callers that each ask for
+a certificate with a key that the service makes, and beside them a probe that asks for /healthz. How long a key takes
+varies a lot: figures are medians over the rounds. Each answer holds a key of that size and a certificate for it.
 """
 
 from __future__ import annotations

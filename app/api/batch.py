@@ -105,15 +105,7 @@ async def _one(service: Service, caller: Caller, body: bytes) -> dict[str, Any]:
     except TinyCAError as error:
         problem = problem_body(error, caller.request_id)
         return {"status": problem["status"], "problem": problem}
-    content = certificate_body(
-        made.facts,
-        made.certificate,
-        made.above,
-        now=service.records.now(),
-        private_key=made.private_key,
-        plan=made.plan,
-    )
-    return {"status": 201, "certificate": content}
+    return {"status": 201, "certificate": certificate_body(made, service.records.now())}
 
 
 async def _issue(service: Service, caller: Caller, body: bytes) -> Made:

@@ -200,22 +200,13 @@ async def delete(serial_number: SerialNumber, service: Running, caller: Called) 
 def recorded(service: Service, form: str, record: CertificateRecord) -> Response:
     """A certificate on record, in the form that was asked for."""
     records = service.records
-    return certificate_response(form, record, load(record), records.chain(record), now=records.now())
+    return certificate_response(form, Made(record, load(record), records.chain(record)), now=records.now())
 
 
 def made(service: Service, form: str, certificate: Made) -> Response:
     """A certificate that was made for this request: 201, and where it is."""
-    return certificate_response(
-        form,
-        certificate.facts,
-        certificate.certificate,
-        certificate.above,
-        now=service.records.now(),
-        private_key=certificate.private_key,
-        plan=certificate.plan,
-        status=201,
-        headers=_location(certificate),
-    )
+    now, headers = service.records.now(), _location(certificate)
+    return certificate_response(form, certificate, now=now, status=201, headers=headers)
 
 
 async def made_with_key(service: Service, form: str, certificate: Made, password: SecretStr | None) -> Response:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic_core import to_json
 from starlette.responses import JSONResponse, Response
 
+from app.services.lifecycle import Made
 from tiny_ca.ca_factory.keys import PrivateKey, key_spec
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.plan import Plan
@@ -108,44 +109,26 @@ def _key_view(spec: KeySpec | None) -> dict[str, Any]:
     }
 
 
-def certificate_response(  # noqa: PLR0913  # what an answer can hold
-    form: str,
-    facts: CertificateFacts,
-    certificate: x509.Certificate,
-    above: Sequence[x509.Certificate],
-    *,
-    now: datetime,
-    private_key: PrivateKey | None = None,
-    plan: Plan | None = None,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
+def certificate_response(
+    form: str, made: Made, *, now: datetime, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """One certificate in the form that was asked for; ``above`` is its chain, root last."""
+    """One certificate in the form that was asked for."""
     # What held a private key is in no cache.
     sent = {**(headers or {}), "Cache-Control": "no-store"}
     if form == DER:
-        return Response(certificate.public_bytes(Encoding.DER), status, sent, DER)
+        return Response(made.certificate.public_bytes(Encoding.DER), status, sent, DER)
     if form == CHAIN:
-        key_pem = "" if private_key is None else _key_pem(private_key)
-        return Response(key_pem + _pem_chain(facts, above[:-1]), status, sent, CHAIN)
-    body = certificate_body(facts, certificate, above, now=now, private_key=private_key, plan=plan)
-    return FastJSONResponse(body, status, sent)
+        key_pem = "" if made.private_key is None else _key_pem(made.private_key)
+        return Response(key_pem + _pem_chain(made.facts, made.above[:-1]), status, sent, CHAIN)
+    return FastJSONResponse(certificate_body(made, now), status, sent)
 
 
-def certificate_body(
-    facts: CertificateFacts,
-    certificate: x509.Certificate,
-    above: Sequence[x509.Certificate],
-    *,
-    now: datetime,
-    private_key: PrivateKey | None = None,
-    plan: Plan | None = None,
-) -> dict[str, Any]:
+def certificate_body(made: Made, now: datetime) -> dict[str, Any]:
     """The fields of ``CertificateAnswer``."""
-    body = certificate_view(facts, certificate, now, plan)
-    body["chain"] = [_authority_pem(authority) for authority in above]
-    if private_key is not None:
-        body["private_key"] = _key_pem(private_key)
+    body = certificate_view(made.facts, made.certificate, now, made.plan)
+    body["chain"] = [_authority_pem(authority) for authority in made.above]
+    if made.private_key is not None:
+        body["private_key"] = _key_pem(made.private_key)
     return body
 
 

@@ -62,7 +62,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A certificate on record, and who is above it: just issued, or by the first request with this idempotency key.
+    """A certificate on record, and who is above it, root last: just issued, or read again.
 
     ``plan``: what it was made from, where it was made just now.
     """
