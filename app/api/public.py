@@ -40,52 +40,52 @@ IssuerId = Annotated[str, Path(max_length=64, examples=["0123456789abcdef"])]
 @_published("/ca.pem", "The issuing CA, then its root")
 async def ca_pem(request: Request, service: Running) -> Response:
     """What ``openssl verify -CAfile`` takes."""
-    return _serve(request, service, service.issuers.bundle)
+    return await _serve(request, service, service.issuers.bundle)
 
 
 @_published("/roots.pem", "The roots alone")
 async def roots_pem(request: Request, service: Running) -> Response:
     """The trust anchors."""
-    return _serve(request, service, service.issuers.roots)
+    return await _serve(request, service, service.issuers.roots)
 
 
 @_published("/crl.pem", "The newest CRL, PEM")
 async def crl_pem(request: Request, service: Running) -> Response:
     """Of the default issuer."""
     crl = await service.crls.current(service.issuers.default.id)
-    return _serve(request, service, crl.pem, ends=crl.next_update)
+    return await _serve(request, service, await crl.pem.get(), ends=crl.next_update)
 
 
 @_published("/crl.der", "The newest CRL, DER")
 async def crl_der(request: Request, service: Running) -> Response:
     """Of the default issuer."""
     crl = await service.crls.current(service.issuers.default.id)
-    return _serve(request, service, crl.der, ends=crl.next_update)
+    return await _serve(request, service, crl.der, ends=crl.next_update)
 
 
 @_published("/issuers/{issuer_id}.der", "What AIA caIssuers points to")
 async def issuer_der(request: Request, issuer_id: IssuerId, service: Running) -> Response:
     """One CA certificate, DER (RFC 5280 §4.2.2.1)."""
-    return _serve(request, service, service.issuers.file(issuer_id))
+    return await _serve(request, service, service.issuers.file(issuer_id))
 
 
 @_published("/issuers/{issuer_id}/crl.der", "What the CDP points to")
 async def issuer_crl(request: Request, issuer_id: IssuerId, service: Running) -> Response:
     """The newest CRL of one CA, DER (RFC 5280 §4.2.1.13)."""
     crl = await service.crls.current(issuer_id)
-    return _serve(request, service, crl.der, ends=crl.next_update)
+    return await _serve(request, service, crl.der, ends=crl.next_update)
 
 
 # Those whose path says it all.
 PUBLISHED: Final = frozenset({ca_pem, roots_pem, crl_pem, crl_der})
 
 
-def _serve(request: Request, service: Running, file: PublicFile, *, ends: datetime | None = None) -> Response:
+async def _serve(request: Request, service: Running, file: PublicFile, *, ends: datetime | None = None) -> Response:
     """Answer with the file, or with 304 where the client has it (RFC 9110 §13.2.2); no cache keeps it past its end."""
     max_age = service.settings.public_max_age
     if ends is not None:
         max_age = max(0, min(max_age, int((ends - service.records.now()).total_seconds())))
-    gzipped = file.gzipped if _takes_gzip(request.headers.get("accept-encoding", "")) else None
+    gzipped = await file.compressed() if _takes_gzip(request.headers.get("accept-encoding", "")) else None
     etag = file.etag if gzipped is None else file.gzip_etag
     headers = {
         "ETag": etag,

@@ -223,7 +223,7 @@ class Authorities:
         await self._crls.publish(issuer_id)
         crl = await self._crls.current(issuer_id)
         await self._db.write(insert_audit, [replace(audit, detail={"number": crl.number})])
-        return CRLWindow(crl.number, crl.this_update, crl.next_update), crl.pem.content
+        return CRLWindow(crl.number, crl.this_update, crl.next_update), (await crl.pem.get()).content
 
     async def _once(self, caller: Caller, make: Callable[[], Awaitable[Authority]]) -> Authority:
         """What the caller's idempotency key stands for; where it stands for nothing yet, what is made now."""

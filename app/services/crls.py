@@ -2,6 +2,10 @@
 
     revoke committed -> publish(issuer): number + snapshot (one transaction) -> sign (thread) -> record -> memory
 
+The snapshot is the whole list; of a large one, what was revoked after the CRL in memory, whose entries the new one has
+as they are. What has expired leaves a large CRL when the whole list is read again: when a CRL is made because of its
+age, after a hold was lifted or a reason replaced, and now and then.
+
 The number and the list it stands for come from one transaction that holds the issuer's row, so a higher number never
 says less than a lower one, whoever signs first. Making those that are due is a job, which one replica runs; each
 process watches for what the others made.
@@ -12,8 +16,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -21,9 +26,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
+from app.services.on_demand import OnDemand
 from app.services.publication import CRL, LARGE, PEM, PublicFile, crl_pem
 from app.services.watching import Watch
-from tiny_ca.ca_factory.crl import encode_entries, sign_crl
+from tiny_ca.ca_factory.crl import encode_entries, encoded_entries, sign_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
 from tiny_ca.db.entries import CRLEntry, CRLSnapshot, RevokedText
@@ -40,18 +46,23 @@ _WATCH_SECONDS = 10.0
 # So long a CRL in memory waits for the database to tell of a newer one: another process may just have revoked.
 _LEARN_SECONDS = 3.0
 _MAKE_SECONDS = 10.0
+# So often a large list is read as a whole, however fast one CRL follows the other.
+_WHOLE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedCRL:
-    """The newest CRL of one issuer, in both forms; its window is what the CRL itself says."""
+    """The newest CRL of one issuer, in both forms; its window is what the CRL itself says.
+
+    ``pem`` is made for the first who fetches it: of a large CRL it costs as much as all the rest.
+    """
 
     number: int
     this_update: datetime
     next_update: datetime
     revocation_count: int
     der: PublicFile
-    pem: PublicFile
+    pem: OnDemand[PublicFile] = field(repr=False, compare=False)
 
 
 class CRLPublisher:
@@ -77,6 +88,7 @@ class CRLPublisher:
         self._current: dict[str, PublishedCRL] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._to_read_whole: set[str] = set()
         self._watch = Watch(self._reload_all, seconds=_WATCH_SECONDS, failed="crl.reload_failed")
 
     async def load(self) -> None:
@@ -105,6 +117,7 @@ class CRLPublisher:
         for issuer in self._issuers.signing:
             try:
                 if await self._is_due(issuer):
+                    self._to_read_whole.add(issuer.id)
                     await self.publish(issuer.id)
                     made += 1
             except TinyCAError as error:
@@ -174,13 +187,25 @@ class CRLPublisher:
             del self._running[issuer_id]
 
     async def _make(self, issuer: Issuer) -> None:
-        snapshot = await self._db.write(begin_packed_crl, issuer.id, now=self._clock(), pack=_pack)
-        entries = sum(some.number for some in snapshot.revoked)
-        entry = await asyncio.to_thread(_sign, issuer, snapshot, self._lifetime, self._clock())
+        before = self._to_continue(issuer.id)
+        since = None if before is None else before.revocation_count
+        snapshot = await self._db.write(begin_packed_crl, issuer.id, now=self._clock(), pack=_pack, since=since)
+        continued = b"" if before is None or snapshot.whole else before.der.content
+        read, whole = sum(some.number for some in snapshot.revoked), snapshot.whole
+        entry = await asyncio.to_thread(_sign, issuer, continued, snapshot, self._lifetime, self._clock())
         del snapshot  # as large as the CRL, which takes its place
         await self._db.write(_record, entry)
         await self._accept(entry)
-        _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries=entries)
+        if whole:
+            self._to_read_whole.discard(issuer.id)
+        _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries_read=read, whole=whole)
+
+    def _to_continue(self, issuer_id: str) -> PublishedCRL | None:
+        """The CRL to which the next one adds what came since."""
+        known = self._current.get(issuer_id)
+        if known is None or len(known.der.content) < LARGE or issuer_id in self._to_read_whole:
+            return None
+        return known if known.number % _WHOLE_EVERY else None
 
     async def _learn(self, issuer_id: str) -> None:
         """Take what others made, if the database tells soon; what is in memory is good until it ends."""
@@ -243,10 +268,13 @@ def _pack(rows: Sequence[RevokedText]) -> _Entries:
     return _Entries(encode_entries(rows), len(rows))
 
 
-def _sign(issuer: Issuer, snapshot: CRLSnapshot[_Entries], lifetime: timedelta, now: datetime) -> CRLEntry:
+def _sign(
+    issuer: Issuer, continued: bytes, snapshot: CRLSnapshot[_Entries], lifetime: timedelta, now: datetime
+) -> CRLEntry:
     next_update = min(snapshot.this_update + lifetime, issuer.not_valid_after)
+    listed = (encoded_entries(continued),) if continued else ()
     der = sign_crl(
-        (entries.der for entries in snapshot.revoked),
+        (*listed, *(entries.der for entries in snapshot.revoked)),
         issuer=issuer,
         crl_number=snapshot.number,
         this_update=snapshot.this_update,
@@ -277,13 +305,16 @@ def _revocation_count(session: Session, issuer_id: str) -> int | None:
 
 
 def _published(crl: CRLEntry | CRLRecord, *, dated: bool) -> PublishedCRL:
-    pem = crl_pem(crl.der)
     return PublishedCRL(
         number=crl.number,
         this_update=crl.this_update,
         next_update=crl.next_update,
         revocation_count=crl.revocation_count,
         der=PublicFile.of(crl.der, CRL, crl.this_update, dated=dated),
-        # Whoever fetches a large one compressed takes the DER; PEM would cost as much again as all the rest.
-        pem=PublicFile.of(pem, PEM, crl.this_update, dated=dated, compress=len(pem) < LARGE),
+        pem=OnDemand(partial(_pem, crl.der, crl.this_update, dated=dated)),
     )
+
+
+def _pem(der: bytes, this_update: datetime, *, dated: bool) -> PublicFile:
+    # Whoever fetches a large one compressed takes the DER.
+    return PublicFile.of(crl_pem(der), PEM, this_update, dated=dated, compress=len(der) < LARGE)

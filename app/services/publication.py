@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
+from functools import partial
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from app.services.on_demand import OnDemand
 
 __all__ = ["CERTIFICATE", "CRL", "LARGE", "PEM", "PublicFile", "bundle", "crl_pem", "der_file"]
 
@@ -21,7 +24,7 @@ PEM: Final = "application/x-pem-file"
 CERTIFICATE: Final = "application/pkix-cert"
 CRL: Final = "application/pkix-crl"
 
-# A CRL of a million entries has 53 MB: at the highest level, to compress it took as long as all the rest.
+# A CRL of a million entries has 53 MB: to compress it, or to make PEM of it, takes as long as all the rest.
 LARGE: Final = 1024 * 1024
 _SLOW: Final = 9
 _FAST: Final = 1
@@ -33,8 +36,8 @@ class PublicFile:
     """One file with its validators (RFC 9110 §8.8); what costs time is done when it is made, not when it is served.
 
     ``dated`` False: another version has the same second as its date, which then tells nothing (RFC 9110 §8.8.2.2).
-    ``gzipped`` None: it does not shrink, or not for what that costs. The compressed form is another representation, so
-    its strong validator differs (RFC 9110 §8.8.3).
+    ``gzipped`` None: it does not shrink, or not for what that costs; a large file is compressed when that is asked for.
+    The compressed form is another representation, so its strong validator differs (RFC 9110 §8.8.3).
     """
 
     content: bytes = field(repr=False)
@@ -42,7 +45,7 @@ class PublicFile:
     modified: datetime
     last_modified: str
     etag: str
-    gzipped: bytes | None = field(repr=False)
+    gzipped: bytes | OnDemand[bytes] | None = field(repr=False, compare=False)
     gzip_etag: str
     dated: bool
 
@@ -53,19 +56,27 @@ class PublicFile:
         """Compute everything; for a large CRL this takes a while, and belongs into a thread."""
         digest = hashlib.sha256(content).hexdigest()[:32]
         whole_second = modified.replace(microsecond=0)
-        level = _SLOW if len(content) < LARGE else _FAST
+        gzipped: bytes | OnDemand[bytes] | None = None
         # No time inside, so that equal content stays equal.
-        compressed = gzip.compress(content, level, mtime=0) if compress else content
+        if compress and len(content) >= LARGE:
+            gzipped = OnDemand(partial(gzip.compress, content, _FAST, mtime=0))
+        elif compress:
+            shorter = gzip.compress(content, _SLOW, mtime=0)
+            gzipped = shorter if len(shorter) < len(content) else None
         return cls(
             content=content,
             media_type=media_type,
             modified=whole_second,
             last_modified=format_datetime(whole_second, usegmt=True),
             etag=f'"{digest}"',
-            gzipped=compressed if len(compressed) < len(content) else None,
+            gzipped=gzipped,
             gzip_etag=f'"{digest}-gzip"',
             dated=dated,
         )
+
+    async def compressed(self) -> bytes | None:
+        """``gzipped``, made if need be."""
+        return await self.gzipped.get() if isinstance(self.gzipped, OnDemand) else self.gzipped
 
 
 def crl_pem(der: bytes) -> bytes:

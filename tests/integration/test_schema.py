@@ -18,7 +18,7 @@ from app.database import _UPGRADE_LOCK
 from tests.running import DATABASE_URL, RunningService, tiny_ca
 from tests.stored import rows
 
-_HEAD = "0007"
+_HEAD = "0008"
 _BY_HAND = {"TINY_CA_AUTO_MIGRATE": "false"}
 _MANY = 4
 

@@ -21,8 +21,11 @@ from tiny_ca.ca_factory.tbs import encode_extensions
 from tiny_ca.exc import Invalid, InvalidRangeTimeCertificate, ValidationCertError
 from tiny_ca.utils.rfc3339 import rfc3339
 
-__all__ = ["RevokedCertificate", "build_crl", "encode_entries", "sign_crl", "verify_crl"]
+__all__ = ["RevokedCertificate", "build_crl", "encode_entries", "encoded_entries", "sign_crl", "verify_crl"]
 
+_SEQUENCE: Final = 0x30
+_LISTED_OR_TIME: Final = frozenset({_SEQUENCE, 0x17, 0x18})  # §5.1: what stands before the extensions
+_EXTENSIONS_TAG: Final = 0xA0
 _VERSION_2: Final = der.integer(1)
 _NUMBERS_END: Final = 1 << 159  # RFC 5280 §4.1.2.2, §5.2.3: 20 octets, not negative
 _REASON_CODE: Final = der.object_identifier("2.5.29.21")
@@ -72,8 +75,27 @@ def encode_entries(revoked: Iterable[tuple[str, str, int | None]]) -> bytes:
     )
 
 
+def encoded_entries(crl: bytes) -> memoryview:
+    """The entries of a CRL that ``sign_crl`` made, as it takes them, not copied: a new CRL may continue an older one.
+
+    Raises
+    ------
+    Invalid
+        It is no such CRL.
+    """
+    try:
+        tbs = next(der.contents(memoryview(crl)))
+        *_, listed, extensions = der.contents(tbs)
+        if extensions[0] == _EXTENSIONS_TAG and listed[0] in _LISTED_OR_TIME:
+            return der.content(listed) if listed[0] == _SEQUENCE else memoryview(b"")
+    except (IndexError, StopIteration, ValueError):
+        pass
+    message = "this CRL was not made here: it cannot be continued"
+    raise Invalid(message, field="crl")
+
+
 def sign_crl(
-    entries: Iterable[bytes],
+    entries: Iterable[bytes | memoryview],
     *,
     issuer: Issuer,
     crl_number: int,
@@ -91,21 +113,19 @@ def sign_crl(
         x509.Extension(x509.AuthorityKeyIdentifier.oid, False, issuer.authority_key_identifier),  # noqa: FBT003  # §5.2.1
         x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(crl_number)),  # noqa: FBT003  # §5.2.3
     )
-    tbs = der.joined(
-        der.large_sequence(
-            (
-                _VERSION_2,
-                issuer.signer.algorithm_identifier,
-                issuer.subject_der,
-                der.time(this_update),
-                der.time(next_update),
-                *(listed if len(listed) > 1 else ()),  # §5.1.2.6: absent where nothing is revoked
-                der.context(0, encode_extensions(extensions)),
-            )
+    tbs = der.large_sequence(
+        (
+            _VERSION_2,
+            issuer.signer.algorithm_identifier,
+            issuer.subject_der,
+            der.time(this_update),
+            der.time(next_update),
+            *(listed if any(map(len, listed[1:])) else ()),  # §5.1.2.6: absent where nothing is revoked
+            der.context(0, encode_extensions(extensions)),
         )
     )
-    signature = der.bit_string(issuer.signer.sign(tbs))
-    return der.joined(der.large_sequence((tbs, issuer.signer.algorithm_identifier, signature)))
+    signature = der.bit_string(issuer.signer.sign_large(tbs))
+    return der.joined(der.large_sequence((*tbs, issuer.signer.algorithm_identifier, signature)))
 
 
 def verify_crl(crl: x509.CertificateRevocationList, ca_cert: x509.Certificate, *, now: datetime | None = None) -> None:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 __all__ = [
     "NULL",
@@ -22,6 +22,7 @@ __all__ = [
     "large_sequence",
     "object_identifier",
     "octet_string",
+    "pieces",
     "sequence",
     "time",
 ]
@@ -29,6 +30,8 @@ __all__ = [
 NULL: Final = b"\x05\x00"
 TRUE: Final = b"\x01\x01\xff"
 
+# Of a memoryview the parts are views too: nothing is copied.
+_Encoded = TypeVar("_Encoded", bytes, memoryview)
 _AT_ONCE: Final = 1024 * 1024
 _UTC_TIME: Final = range(1950, 2050)
 
@@ -38,19 +41,26 @@ def sequence(*parts: bytes) -> bytes:
     return _value(0x30, b"".join(parts))
 
 
-def large_sequence(parts: Iterable[bytes]) -> list[bytes]:
+def large_sequence(parts: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
     """The parts of a SEQUENCE, to be ``joined`` once: of a list of fifty megabytes each copy counts."""
     content = list(parts)
     return [_head(0x30, sum(map(len, content))), *content]
 
 
-def joined(parts: Iterable[bytes]) -> bytes:
+def joined(parts: Iterable[bytes | memoryview]) -> bytes:
     """Join some at a time: in one call, megabytes would keep every other thread from the interpreter meanwhile."""
     whole = io.BytesIO()  # its value is not copied
-    for part in parts:
-        for at in range(0, len(part), _AT_ONCE):
-            whole.write(memoryview(part)[at : at + _AT_ONCE])
+    for part in pieces(parts):
+        whole.write(part)
     return whole.getvalue()
+
+
+def pieces(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield the same octets, at most a megabyte at a time."""
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), _AT_ONCE):
+            yield view[at : at + _AT_ONCE]
 
 
 def context(number: int, content: bytes) -> bytes:
@@ -103,7 +113,7 @@ def time(moment: datetime) -> bytes:
     return _value(0x18, f"{utc.year:04}{utc:%m%d%H%M%SZ}".encode("ascii"))  # %Y pads no year before 1000
 
 
-def contents(encoded: bytes) -> Iterator[bytes]:
+def contents(encoded: _Encoded) -> Iterator[_Encoded]:
     """Take a constructed value apart: each value in it with its tag and length. A parser must have read it before."""
     at, end = _content(encoded, 0)
     while at < end:
@@ -116,13 +126,13 @@ def contents(encoded: bytes) -> Iterator[bytes]:
         at = start + length
 
 
-def content(encoded: bytes) -> bytes:
+def content(encoded: _Encoded) -> _Encoded:
     """Return what is inside one value, without its tag and length. A parser must have read it before."""
     start, end = _content(encoded, 0)
     return encoded[start:end]
 
 
-def _content(encoded: bytes, at: int) -> tuple[int, int]:
+def _content(encoded: bytes | memoryview, at: int) -> tuple[int, int]:
     """Where the content of the value at a place begins and ends; tags of one octet are all there are."""
     first = encoded[at + 1]
     if first < 0x80:

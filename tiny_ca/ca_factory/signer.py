@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from tiny_ca.ca_factory import der
 from tiny_ca.ca_factory.keys import PrivateKey, PublicKey, key_spec
@@ -44,6 +47,10 @@ class Signer(Protocol):
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature over ``data`` as it goes into the BIT STRING."""
+        ...
+
+    def sign_large(self, parts: Sequence[bytes | memoryview]) -> bytes:
+        """As ``sign``, over megabytes that come in parts."""
         ...
 
     def verify(self, signature: bytes, data: bytes) -> None:
@@ -93,12 +100,24 @@ class SoftwareSigner:
 
     def sign(self, data: bytes) -> bytes:
         """Sign with the one algorithm that belongs to the key."""
+        return self._sign(data, self._digest)
+
+    def sign_large(self, parts: Sequence[bytes | memoryview]) -> bytes:
+        """As ``sign``; where there is a digest, the interpreter is free while it is computed."""
+        if not isinstance(self._private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            return self.sign(der.joined(parts))
+        digest = hashlib.new(self._digest.name)
+        for piece in der.pieces(parts):
+            digest.update(piece)
+        return self._sign(digest.digest(), Prehashed(self._digest))
+
+    def _sign(self, data: bytes, digest: hashes.HashAlgorithm | Prehashed) -> bytes:
         key = self._private_key
         match key:
             case rsa.RSAPrivateKey():
-                return key.sign(data, padding.PKCS1v15(), self._digest)
+                return key.sign(data, padding.PKCS1v15(), digest)
             case ec.EllipticCurvePrivateKey():
-                return key.sign(data, ec.ECDSA(self._digest))
+                return key.sign(data, ec.ECDSA(digest))
             case _:  # Ed25519 and ML-DSA digest by themselves
                 return key.sign(data)
 

@@ -217,7 +217,8 @@ class RevokedRow(NamedTuple):
 class CRLSnapshot(Generic[_T]):
     """What the CRL with this number must say, and how many revocations it covers; ``this_update`` in whole seconds.
 
-    ``revoked``: a row for each entry, or what was made of many rows at once.
+    ``revoked``: a row for each entry, or what was made of many rows at once. ``whole`` False: only of what is not yet
+    on the CRL that was asked to be continued.
     """
 
     issuer_id: str
@@ -225,6 +226,7 @@ class CRLSnapshot(Generic[_T]):
     this_update: datetime
     revocation_count: int
     revoked: tuple[_T, ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,8 @@ class CertificateRecord(Base):
 
     ``status`` lags behind the clock until the next ``mark_expired``; whoever needs the truth looks at
     ``revocation_date`` and ``not_valid_after``. ``unique_name`` is the common name while this certificate is the only
-    one that may hold it, else NULL: its UNIQUE constraint decides between two issued at once.
+    one that may hold it, else NULL: its UNIQUE constraint decides between two issued at once. ``revocation_number`` is
+    the issuer's ``revocation_count`` as this revocation left it, NULL where that is not known or a hold was lifted.
     """
 
     __tablename__ = "certificates"
@@ -106,6 +107,7 @@ class CertificateRecord(Base):
     certificate_pem: Mapped[str] = mapped_column(Text)
     revocation_date: Mapped[datetime | None]
     revocation_reason: Mapped[int | None]
+    revocation_number: Mapped[int | None] = mapped_column(BigInteger)
     uuid: Mapped[str | None] = mapped_column(String, unique=True)
     issuer_id: Mapped[str | None] = mapped_column(ForeignKey("issuers.id"))
     fingerprint_sha256: Mapped[str | None] = mapped_column(String, unique=True)
@@ -137,6 +139,14 @@ class CertificateRecord(Base):
             "not_valid_after",
             sqlite_where=text("revocation_date IS NOT NULL"),
             postgresql_where=text("revocation_date IS NOT NULL"),
+        ),
+        # What was revoked after a CRL.
+        Index(
+            None,
+            "issuer_id",
+            "revocation_number",
+            sqlite_where=text("revocation_number IS NOT NULL"),
+            postgresql_where=text("revocation_number IS NOT NULL"),
         ),
         Index(
             "ix_certificates_revoked_id",
@@ -199,7 +209,8 @@ class IssuerRecord(Base):
     """One CA. ``private_key_pem`` is encrypted PKCS#8, NULL once the key is offline.
 
     ``crl_number`` and ``crl_this_update`` are the last ones given out, whether or not that CRL was ever published.
-    ``revocation_count`` grows with each revocation: a CRL that says less is due, whatever anybody's clock says.
+    ``revocation_count`` grows with each revocation, and each hold that is lifted: a CRL that says less is due, whatever
+    anybody's clock says.
     """
 
     __tablename__ = "issuers"

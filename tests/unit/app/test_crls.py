@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,14 +18,14 @@ from sqlalchemy.orm import Session
 
 import app.services.crls as crls_module
 from app.services.issuance import Issued
-from app.services.publication import crl_pem
+from app.services.publication import CRL, LARGE, PublicFile, crl_pem
 from tests.unit.app.conftest import OpenCA
 from tests.unit.ca_factory.authorities import NOW, make_root
-from tiny_ca.ca_factory.crl import build_crl
+from tiny_ca.ca_factory.crl import build_crl, encoded_entries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import CRLEntry
+from tiny_ca.db.entries import CRLEntry, RevokedText
 from tiny_ca.db.models import CRLRecord
-from tiny_ca.db.queries.revocations import revoke
+from tiny_ca.db.queries.revocations import revoke, unhold
 from tiny_ca.exc import NotFound, RegistryUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +41,20 @@ async def _issue(ca: OpenCA, count: int = 1) -> list[int]:
 
 async def _revoke(ca: OpenCA, serial: int) -> None:
     await ca.db.write(revoke, serial, x509.ReasonFlags.key_compromise, now=ca.clock())
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were read for CRLs, each time that some were."""
+    numbers: list[int] = []
+    pack = crls_module._pack
+
+    def counting(rows: Sequence[RevokedText]) -> Any:  # noqa: ANN401  # passed on
+        numbers.append(len(rows))
+        return pack(rows)
+
+    monkeypatch.setattr(crls_module, "_pack", counting)
+    return numbers
 
 
 def _listed(der: bytes) -> set[int]:
@@ -145,6 +161,82 @@ async def test_numbers_grow_across_restarts(ca: OpenCA) -> None:
     assert (await second.current(ca.issuers.default.id)).number == number
     await second.publish(ca.issuers.default.id)
     assert (await second.current(ca.issuers.default.id)).number > number
+
+
+async def test_a_large_crl_is_continued(ca: OpenCA, monkeypatch: pytest.MonkeyPatch, read: list[int]) -> None:
+    """It has all that it had, byte for byte, and what was revoked since; only that is read."""
+    serials = await _issue(ca, 3)
+    issuer = ca.issuers.default.id
+    crls = ca.publisher()
+    await crls.load()
+    for serial in serials[:2]:
+        await _revoke(ca, serial)
+    await crls.publish(issuer)
+    before = encoded_entries((await crls.current(issuer)).der.content).tobytes()
+    monkeypatch.setattr(crls_module, "LARGE", 1)
+    read.clear()
+    await _revoke(ca, serials[2])
+    await crls.publish(issuer)
+    crl = (await crls.current(issuer)).der.content
+    assert _listed(crl) == set(serials)
+    assert encoded_entries(crl).tobytes().startswith(before)
+    assert x509.load_der_x509_crl(crl).is_signature_valid(ca.issuers.default.signer.public_key)
+    assert read == [1]
+
+
+async def test_each_process_continues_what_it_knows(ca: OpenCA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it older than what another one made: what came since is more then."""
+    monkeypatch.setattr(crls_module, "LARGE", 1)
+    serials = await _issue(ca, 4)
+    issuer = ca.issuers.default.id
+    publishers = [ca.publisher(shared=True) for _ in range(2)]
+    for publisher in publishers:
+        await publisher.load()
+    for number, serial in enumerate(serials):
+        await _revoke(ca, serial)
+        await publishers[number // 2].publish(issuer)
+        served = (await ca.publisher(shared=True).current(issuer)).der.content
+        assert _listed(served) == set(serials[: number + 1])
+
+
+@pytest.mark.parametrize("why", ["its age", "its number", "a lifted hold"])
+async def test_a_large_crl_is_read_whole_again(
+    ca: OpenCA, monkeypatch: pytest.MonkeyPatch, read: list[int], why: str
+) -> None:
+    """For its age, after so many, and after what is no revocation: what has expired leaves it then."""
+    monkeypatch.setattr(crls_module, "LARGE", 1)
+    issuer = ca.issuers.default.id
+    serials = await _issue(ca, 3)
+    crls = ca.publisher()
+    await crls.load()
+    await ca.db.write(revoke, serials[0], x509.ReasonFlags.certificate_hold, now=ca.clock())
+    for serial in serials[1:]:
+        await _revoke(ca, serial)
+        await crls.publish(issuer)
+    read.clear()
+    if why == "its age":
+        ca.clock.forward(timedelta(hours=9))
+        await crls.refresh()
+    elif why == "its number":
+        monkeypatch.setattr(crls_module, "_WHOLE_EVERY", 1)
+        await crls.publish(issuer)
+    else:
+        await ca.db.write(unhold, serials[0], now=ca.clock())
+        await crls.publish(issuer)
+    left = serials[1:] if why == "a lifted hold" else serials
+    assert _listed((await crls.current(issuer)).der.content) == set(left)
+    assert sum(read) == len(left)
+    await crls.publish(issuer)
+    assert sum(read) == len(left) * (2 if why == "its number" else 1)
+
+
+async def test_a_large_file_is_compressed_when_that_is_asked_for() -> None:
+    """It takes as long as all the rest."""
+    file = PublicFile.of(b"0" * LARGE, CRL, NOW)
+    assert not isinstance(file.gzipped, bytes)
+    compressed = await file.compressed()
+    assert compressed is not None
+    assert (len(compressed) < LARGE, gzip.decompress(compressed)) == (True, file.content)
 
 
 async def test_an_unknown_issuer_is_not_found(ca: OpenCA) -> None:

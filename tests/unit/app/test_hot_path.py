@@ -1,8 +1,10 @@
-"""What a batch of certificates costs, counted: statements, commits, hops to threads. None of it may grow unseen."""
+"""What a batch of certificates costs, counted: statements, commits, hops to threads, calls. None may grow unseen."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from sqlalchemy import Engine, event
 
@@ -24,9 +30,12 @@ from app.services.issuance import IssuanceOrder, IssuancePipeline, Issued
 from app.settings import Settings
 from tests.strategies import alternative_names, subjects
 from tests.unit.app.conftest import ADMIN, Clock, OpenCA
-from tests.unit.ca_factory.authorities import NOW, ask, make_root
+from tests.unit.ca_factory.authorities import NOW, P256, ask, make_root, private_key
+from tiny_ca.ca_factory.csr import parse_csr
+from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.ca_factory.names import AlternativeNames
 from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES
+from tiny_ca.ca_factory.request import CertificateRequest
 from tiny_ca.const import CertType
 from tiny_ca.db.entries import CertificateEntry, IdempotencyClaim
 from tiny_ca.exc import Forbidden, Invalid
@@ -60,6 +69,37 @@ def counted() -> Iterator[Counter[str]]:
     finally:
         event.remove(Engine, "before_cursor_execute", statement)
         event.remove(Engine, "commit", commit)
+
+
+@contextmanager
+def calls() -> Iterator[Counter[str]]:
+    """How often this thread calls a function of Python's (``call``) and another (``c_call``) while the block runs."""
+    seen: Counter[str] = Counter()
+
+    def noted(_frame: object, event: str, _argument: object) -> None:
+        seen[event] += 1
+
+    sys.setprofile(noted)
+    try:
+        yield seen
+    finally:
+        sys.setprofile(None)
+
+
+def _order(issuer: Issuer, name: str) -> IssuanceOrder:
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(private_key(P256, "leaf"), SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    return IssuanceOrder(
+        read=lambda: CertificateRequest.from_csr(parse_csr(csr)),
+        profile=BUILT_IN_PROFILES["server"],
+        issuer=issuer,
+        caller=Caller(ADMIN, "r-1"),
+    )
 
 
 @contextmanager
@@ -124,6 +164,22 @@ async def test_hops_of_a_batch(ca: OpenCA, certificates: int, monkeypatch: pytes
         await _issue(pipeline, [ca.order(f"{number}.example.org") for number in range(certificates)])
     await pipeline.close()
     assert len(handed) == 1
+
+
+# Of Python 3.11; later ones make some of them part of their callers. One certificate alone has a batch's own calls too.
+@pytest.mark.parametrize("certificates,python,native", [(1, 565, 320), (50, 552, 317)])
+def test_calls_for_each_certificate(certificates: int, python: int, native: int) -> None:
+    """From CSR to record, of the second batch on: a budget of calls, the same on each machine."""
+    issuer = make_root()
+    first, second = (
+        [_order(issuer, f"{secrets.token_hex(8)}.example.org") for _ in range(certificates)] for _ in range(2)
+    )
+    issuance._make_all(first, NOW, frozenset())
+    with calls() as seen:
+        made = issuance._make_all(second, NOW, frozenset())
+    assert all(isinstance(one, Issued) for one in made)
+    assert seen["call"] <= python * certificates
+    assert seen["c_call"] <= native * certificates
 
 
 async def test_idempotency_keys_are_looked_up_together(any_ca: OpenCA) -> None:

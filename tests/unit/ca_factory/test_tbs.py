@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import alternative_names, moments, serial_numbers, subjects, windows
+from tests.strategies import alternative_names, moments, mutations, serial_numbers, subjects, windows
 from tests.unit.ca_factory.authorities import (
     KEY_SPECS,
     NOW,
@@ -26,7 +28,15 @@ from tests.unit.ca_factory.authorities import (
     private_key,
     with_key,
 )
-from tiny_ca.ca_factory.crl import RevokedCertificate, _entry, build_crl, encode_entries
+from tiny_ca.ca_factory import der
+from tiny_ca.ca_factory.crl import (
+    RevokedCertificate,
+    _entry,
+    build_crl,
+    encode_entries,
+    encoded_entries,
+    sign_crl,
+)
 from tiny_ca.ca_factory.extensions import extensions_of
 from tiny_ca.ca_factory.issuer import Issuer, IssuerUrls
 from tiny_ca.ca_factory.keys import public_key_der
@@ -36,6 +46,7 @@ from tiny_ca.ca_factory.profiles import BUILT_IN_PROFILES, NO_LIMITS, ROOT_PROFI
 from tiny_ca.ca_factory.signer import SoftwareSigner
 from tiny_ca.ca_factory.signing import sign_certificate
 from tiny_ca.ca_factory.tbs import encode_tbs, signed
+from tiny_ca.exc import Invalid
 from tiny_ca.models.key_spec import KeySpec
 from tiny_ca.models.revocation import reason_from_code
 
@@ -165,6 +176,7 @@ def test_signer_signs_what_it_verifies(ca_key: KeySpec) -> None:
     signer.verify(signature, b"data")
     with pytest.raises(InvalidSignature):
         signer.verify(signature, b"other data")
+    signer.verify(signer.sign_large([b"da", memoryview(b"ta"), b""]), b"data")
     assert f"SoftwareSigner({ca_key})" == repr(signer)
     assert public_key_der(private_key(ca_key, "Root").public_key()) == public_key_der(signer.public_key)
 
@@ -204,3 +216,37 @@ def test_crls_are_the_builders(ca_key: KeySpec, revoked: list[RevokedCertificate
     assert built.tbs_certlist_bytes == made.tbs_certlist_bytes
     assert encoded == signed(built.tbs_certlist_bytes, issuer.signer, made.signature)
     assert made.is_signature_valid(issuer.signer.public_key)
+
+
+@few
+@given(first=_revocations(), second=_revocations(), window=windows(), number=st.integers(0, 2**159 - 1))
+def test_a_crl_is_continued(
+    first: list[RevokedCertificate], second: list[RevokedCertificate], window: Window, number: int
+) -> None:
+    """The entries of a CRL and those after it make the CRL that has them all."""
+    make = partial(build_crl, issuer=make_root(), crl_number=number, this_update=window[0], next_update=window[1])
+    entries: list[bytes | memoryview] = [encoded_entries(make(first)), *map(_entry, second)]
+    continued = sign_crl(entries, issuer=make_root(), crl_number=number, this_update=window[0], next_update=window[1])
+    made, whole = x509.load_der_x509_crl(continued), x509.load_der_x509_crl(make([*first, *second]))
+    assert made.tbs_certlist_bytes == whole.tbs_certlist_bytes
+    assert made.is_signature_valid(make_root().signer.public_key)
+
+
+_CRL = build_crl(
+    [RevokedCertificate(7, NOW, 1)], issuer=make_root(), crl_number=1, this_update=NOW, next_update=NOW + timedelta(1)
+)
+
+
+@few
+@given(damaged=mutations([_CRL]) | st.binary(max_size=80))
+def test_what_is_no_crl_of_ours_is_not_continued(damaged: bytes) -> None:
+    """Whatever the octets are, it is entries or Invalid."""
+    with suppress(Invalid):
+        assert len(encoded_entries(damaged)) <= len(damaged)
+
+
+def test_a_crl_without_extensions_is_not_continued() -> None:
+    """Another program's may have none; what stands in their place are its entries."""
+    whole = der.sequence(der.sequence(der.integer(1), der.time(NOW), der.sequence(der.integer(7))))
+    with pytest.raises(Invalid, match="cannot be continued"):
+        encoded_entries(whole)

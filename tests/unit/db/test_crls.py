@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer, query_plan
 from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import CertificateEntry, RevokedRow
+from tiny_ca.db.entries import CertificateEntry, CRLSnapshot, RevokedRow, RevokedText
+from tiny_ca.db.models import CertificateRecord
 from tiny_ca.db.queries import crls
+from tiny_ca.db.queries.merging import advance_crls
+from tiny_ca.db.sync_db_manager import SyncDBHandler
 from tiny_ca.exc import Conflict, NotFound
 
 SECOND = timedelta(seconds=1)
@@ -106,6 +114,121 @@ class TestSnapshot:
             return sorted(snapshot.number for snapshot in snapshots)
 
         assert asyncio.run(storm()) == list(range(1, 41))
+
+
+def _hold(registry: Registry) -> int:
+    kept = entry(expires=NOW + DAY, issuer_id=ISSUER)
+    registry.keep(kept)
+    registry.write(queries.revoke, int(kept.serial_number), x509.ReasonFlags.certificate_hold, now=NOW)
+    return int(kept.serial_number)
+
+
+def _continued(registry: Registry, since: int | None) -> CRLSnapshot[list[RevokedText]]:
+    return registry.write(queries.begin_packed_crl, ISSUER, now=NOW, pack=list, since=since)
+
+
+def _entries(snapshot: CRLSnapshot[list[RevokedText]]) -> dict[str, int | None]:
+    return {row[0]: row[2] for rows in snapshot.revoked for row in rows}
+
+
+def _without_number(session: Session) -> None:
+    """As a program revokes that knows no numbers."""
+    session.execute(update(CertificateRecord).values(revocation_number=None))
+
+
+def _lift(registry: Registry, held: int) -> None:
+    registry.write(queries.unhold, held, now=NOW)
+
+
+def _replace_reason(registry: Registry, held: int) -> None:
+    registry.write(queries.revoke, held, x509.ReasonFlags.key_compromise, now=NOW)
+
+
+def _lift_and_revoke(registry: Registry, held: int) -> None:
+    _lift(registry, held)
+    registry.write(queries.revoke, held, x509.ReasonFlags.superseded, now=NOW)
+
+
+def _revoke_without_number(registry: Registry, _: int) -> None:
+    _hold(registry)
+    registry.write(_without_number)
+
+
+def _merge(registry: Registry, _: int) -> None:
+    registry.write(advance_crls, ISSUER, crl_number=0, crl_this_update=None, revocations=1)
+
+
+def _revoke_as_the_library_does(registry: Registry, _: int) -> None:
+    kept = entry(expires=NOW + DAY, issuer_id=ISSUER)
+    registry.keep(kept)
+    registry.write(queries.revoke_valid, int(kept.serial_number), x509.ReasonFlags.superseded, now=NOW)
+
+
+class TestContinuing:
+    def test_only_what_came_since_is_read(self, issuing: Registry) -> None:
+        """What was revoked after a CRL, and nothing where nothing was."""
+        _revoked(issuing, issuer_id=ISSUER)
+        before = _continued(issuing, None)
+        _revoked(issuing)  # of no issuer
+        assert _entries(_continued(issuing, before.revocation_count)) == {}
+        serials = {_revoked(issuing, issuer_id=ISSUER).serial_number for _ in range(3)}
+        snapshot = _continued(issuing, before.revocation_count)
+        assert (before.whole, snapshot.whole, _entries(snapshot)) == (True, False, dict.fromkeys(serials, 4))
+
+    @pytest.mark.parametrize(
+        "change",
+        [_lift, _replace_reason, _lift_and_revoke, _revoke_without_number, _merge, _revoke_as_the_library_does],
+    )
+    def test_another_change_is_read_with_all_the_rest(
+        self, issuing: Registry, change: Callable[[Registry, int], None]
+    ) -> None:
+        """A lifted hold, another reason, another registry, another program: beside revocations that are known."""
+        held = _hold(issuing)
+        _revoked(issuing, issuer_id=ISSUER)
+        since = _continued(issuing, None).revocation_count
+        change(issuing, held)
+        for _ in range(2):
+            snapshot = _continued(issuing, since)
+            assert (snapshot.whole, _entries(snapshot)) == (True, _entries(_continued(issuing, None)))
+            _revoked(issuing, issuer_id=ISSUER)
+
+    def test_a_count_of_another_registry(self, issuing: Registry) -> None:
+        """A CRL that covers more than was ever counted here is not continued."""
+        _revoked(issuing, issuer_id=ISSUER)
+        assert _continued(issuing, 5).whole
+
+    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(acts=st.lists(st.sampled_from(["revoke", "hold", "lift", "replace", "publish"]), max_size=12))
+    def test_whatever_happens_it_says_the_same(self, tmp_path_factory: pytest.TempPathFactory, acts: list[str]) -> None:
+        """A CRL that is continued wherever it may be has the entries of one that is read whole."""
+        folder = tmp_path_factory.mktemp("continued")
+        with asyncio.Runner() as runner:
+            registry = Registry(SyncDBHandler(f"sqlite:///{folder / 'registry.db'}"), runner)
+            registry.write(queries.insert_issuers, [issuer()])
+            held: list[int] = []
+            listed: dict[str, int | None] = {}
+            since = None
+            for act in [*acts, "publish"]:
+                if act == "revoke":
+                    _revoked(registry, issuer_id=ISSUER)
+                elif act == "hold":
+                    held.append(_hold(registry))
+                elif act == "publish":
+                    snapshot = _continued(registry, since)
+                    listed = (listed if not snapshot.whole else {}) | _entries(snapshot)
+                    since = snapshot.revocation_count
+                elif held and act == "lift":
+                    registry.write(queries.unhold, held.pop(), now=NOW)
+                elif held:
+                    registry.write(queries.revoke, held.pop(), x509.ReasonFlags.key_compromise, now=NOW)
+            assert listed == _entries(_continued(registry, None))
+            registry.close()
+
+    def test_it_is_read_from_an_index(self, tmp_path: Path) -> None:
+        """What came since, of however many there are."""
+        steps = query_plan(tmp_path, partial(crls._only_revoked, issuer_id=ISSUER, since=1, until=2))
+        how = "(issuer_id=? AND revocation_number>? AND revocation_number<?)"
+        assert steps == [f"SEARCH certificates USING INDEX ix_certificates_issuer_id_revocation_number {how}"]
 
 
 class TestKeeping:

@@ -152,6 +152,30 @@ _ROWS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "0005": {},  # indexes alone
     "0006": {},
     "0007": {},
+    "0008": {
+        "certificates": {
+            "id": 2,
+            "serial_number": "4712",
+            "common_name": None,
+            "common_name_reversed": None,
+            "status": "revoked",
+            "not_valid_before": _AT,
+            "not_valid_after": _AT,
+            "key_type": "SERVICE",
+            "certificate_pem": "PEM",
+            "revocation_date": _AT,
+            "revocation_reason": 1,
+            "revocation_number": 1,
+            "uuid": None,
+            "issuer_id": _ISSUER,
+            "fingerprint_sha256": "e" * 64,
+            "spki_sha256": "d" * 64,
+            "profile": None,
+            "requester": None,
+            "created_at": _AT,
+            "unique_name": None,
+        }
+    },
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from cryptography import x509
-from sqlalchemy import String, case, delete, insert, select, update
+from sqlalchemy import String, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -103,11 +103,20 @@ def begin_crl(session: Session, issuer_id: str, *, now: datetime) -> CRLSnapshot
 
 
 def begin_packed_crl(
-    session: Session, issuer_id: str, *, now: datetime, pack: Callable[[Sequence[RevokedText]], _T]
+    session: Session,
+    issuer_id: str,
+    *,
+    now: datetime,
+    pack: Callable[[Sequence[RevokedText]], _T],
+    since: int | None = None,
 ) -> CRLSnapshot[_T]:
     """Take the issuer's next CRL number, and what becomes of the rows that a CRL with that number must say.
 
     ``pack`` gets some rows at a time, in their order: of a million, all at once would take hundreds of megabytes.
+
+    ``since`` is the ``revocation_count`` of a CRL that may be continued: where nothing but revocations came after it,
+    these are all that is read. Where a hold was lifted, a reason replaced, or other registries were merged, the list is
+    read as a whole.
 
     A number is spent even when its CRL is never signed: gaps are allowed, repeats are not (RFC 5280 §5.2.3).
 
@@ -124,7 +133,7 @@ def begin_packed_crl(
         )
         return (pack(cast("Sequence[RevokedText]", rows)) for rows in found.partitions())
 
-    return _begin(session, issuer_id, now, read)
+    return _begin(session, issuer_id, now, read, since=since)
 
 
 def _begin(
@@ -132,6 +141,8 @@ def _begin(
     issuer_id: str,
     now: datetime,
     read: Callable[[Session, Sequence[ColumnElement[bool]]], Iterable[_T]],
+    *,
+    since: int | None = None,
 ) -> CRLSnapshot[_T]:
     # 1. The UPDATE locks the issuer until the commit, so the next number is given out with a later snapshot, never an
     #    earlier one: the CRL with the highest number always knows most. A clock that went back moves no CRL back.
@@ -153,18 +164,38 @@ def _begin(
         raise NotFound(message)
     number, this_update, revocation_count = allotted
 
-    # 2. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
+    # 2. What came after the CRL that is continued, if that is all.
     conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
-    published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
-    if published is not None:
-        conditions.append(CertificateRecord.not_valid_after >= published)
+    whole = since is None or not _only_revoked(session, issuer_id, since, revocation_count)
+    if not whole:
+        conditions.append(CertificateRecord.revocation_number > since)
+    # 3. Else all. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
+    else:
+        published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
+        if published is not None:
+            conditions.append(CertificateRecord.not_valid_after >= published)
     return CRLSnapshot(
         issuer_id=issuer_id,
         number=number,
         this_update=this_update or whole_second,
         revocation_count=revocation_count,
         revoked=tuple(read(session, conditions)),
+        whole=whole,
     )
+
+
+def _only_revoked(session: Session, issuer_id: str, since: int, until: int) -> bool:
+    """Whether every change that was counted meanwhile is a certificate that was revoked then, and still is."""
+    # Each of them has a number of its own; whatever else was counted left no row with its number.
+    found = session.scalar(
+        select(func.count()).where(
+            CertificateRecord.issuer_id == issuer_id,
+            CertificateRecord.revocation_number > since,
+            CertificateRecord.revocation_number <= until,
+            CertificateRecord.revocation_date.is_not(None),
+        )
+    )
+    return found == until - since
 
 
 def record_crl(session: Session, entry: CRLEntry) -> None:

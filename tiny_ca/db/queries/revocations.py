@@ -59,9 +59,11 @@ def revoke(
         in_force = reason_name(record.revocation_reason or 0)
         message = f"certificate {serial:x} is revoked as {in_force}; only keyCompromise may replace that"
         raise Conflict(message)
+    number = _count(session, record.issuer_id)
+    if record.revocation_date is None:
+        record.revocation_date, record.revocation_number = now, number
     record.status = CertificateStatus.REVOKED.value
     record.revocation_reason = code
-    record.revocation_date = record.revocation_date or now
     record.unique_name = None
     return _acted(session, record, audit)
 
@@ -83,8 +85,9 @@ def unhold(session: Session, serial: int, *, now: datetime, audit: AuditEntry | 
     if record.not_valid_after < now:
         message = f"certificate {serial:x} expired at {rfc3339(record.not_valid_after)} while on hold"
         raise Conflict(message)
+    _count(session, record.issuer_id)
     record.status = CertificateStatus.VALID.value
-    record.revocation_reason = record.revocation_date = None
+    record.revocation_reason = record.revocation_date = record.revocation_number = None
     return _acted(session, record, audit)
 
 
@@ -101,10 +104,13 @@ def revoke_valid(session: Session, serial: int, reason: x509.ReasonFlags, *, now
             revocation_date=now,
             unique_name=None,
         )
-        .returning(CertificateRecord.id)
+        .returning(CertificateRecord.issuer_id)
         .execution_options(synchronize_session=False)
-    )
-    return RevokeStatus.NOT_FOUND if revoked.one_or_none() is None else RevokeStatus.OK
+    ).one_or_none()
+    if revoked is None:
+        return RevokeStatus.NOT_FOUND
+    _count(session, revoked.issuer_id)
+    return RevokeStatus.OK
 
 
 def revoked_among(session: Session, serials: Iterable[int]) -> frozenset[str]:
@@ -140,15 +146,22 @@ def locked_certificate(session: Session, serial: int) -> CertificateRecord:
     return record
 
 
-def _acted(session: Session, record: CertificateRecord, audit: AuditEntry | None) -> CertificateRecord:
-    session.flush()
+def _count(session: Session, issuer_id: str | None) -> int | None:
+    """Count one change to what the issuer's CRL must say; returns how many there were then, None without an issuer."""
+    if issuer_id is None:
+        return None
     # In the revocation's own transaction: from its commit on, every older CRL is known to say too little. This lock
     # also makes a CRL that is beginning wait for this commit.
-    session.execute(
+    return session.scalar(
         update(IssuerRecord)
-        .where(IssuerRecord.id == record.issuer_id)
+        .where(IssuerRecord.id == issuer_id)
         .values(revocation_count=IssuerRecord.revocation_count + 1)
+        .returning(IssuerRecord.revocation_count)
         .execution_options(synchronize_session=False)
     )
+
+
+def _acted(session: Session, record: CertificateRecord, audit: AuditEntry | None) -> CertificateRecord:
+    session.flush()
     insert_audit(session, [] if audit is None else [audit])
     return record
