@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -239,6 +241,17 @@ class TestKeeping:
         newest = issuing.read(queries.latest_crl, ISSUER)
         assert newest is not None
         assert (newest.number, newest.der, newest.next_update) == (2, b"\x30\x00", NOW + DAY)
+
+    @pytest.mark.parametrize("octets", [crls._PIECE - 1, crls._PIECE, crls._PIECE + 1, 3 * crls._PIECE, 3_500_000])
+    def test_a_large_one_is_kept_as_it_is(self, issuing: Registry, octets: int) -> None:
+        """Octet by octet, in pieces or not."""
+        der = os.urandom(octets)
+        issuing.write(queries.record_crl, replace(crl(1), der=der))
+        kept = issuing.read(queries.latest_crl, ISSUER)
+        assert kept is not None
+        assert kept.der == der
+        with pytest.raises(Conflict):
+            issuing.write(queries.record_crl, replace(crl(1), der=der))
 
     def test_no_crl_yet(self, issuing: Registry) -> None:
         """An issuer without a CRL has none."""
