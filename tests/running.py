@@ -9,11 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 import httpx
+
+from tests.forking import Forked
 
 __all__ = ["CERTIFICATES", "DATABASE_URL", "RunningService", "make_csr", "openssl", "tiny_ca"]
 
@@ -26,14 +29,20 @@ _SECRET = re.compile(r"PRIVATE KEY-----|tcat_[0-9A-Za-z]{8}|eyJ[0-9A-Za-z_-]+\.[
 
 
 class RunningService:
-    """``with RunningService(folder) as service:`` starts ``tiny-ca serve`` and waits until it says where it listens."""
+    """``with RunningService(folder) as service:`` starts ``tiny-ca serve`` and waits until it says where it listens.
 
-    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    ``forked`` False starts Python anew, as a user does.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, forked: bool = True
+    ) -> None:
         self.folder = folder
+        self._forked = forked
         self.log = ""
         self._arguments = arguments
         self._environment = environment or {}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
         self._listens = threading.Event()
         self._printed = threading.Condition()
         self._readers: list[threading.Thread] = []
@@ -48,7 +57,7 @@ class RunningService:
             self.stop()
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> Forked | subprocess.Popen[bytes]:
         """The process, running or ended."""
         assert self._process is not None, "not started"
         return self._process
@@ -83,21 +92,16 @@ class RunningService:
         """Start, and do not wait for anything."""
         self._listens.clear()
         port = () if "--port" in self._arguments else ("--port", "0")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", *port, *self._arguments],
-            cwd=self.folder,
-            env={**_inherited(), "TINY_CA_LOG_FORMAT": "json", "TINY_CA_LOG_LEVEL": "debug", **self._environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._readers = [
-            threading.Thread(target=self._read, args=(stream,), daemon=True)
-            for stream in (self._process.stdout, self._process.stderr)
-        ]
+        environment = {"TINY_CA_LOG_FORMAT": "json", "TINY_CA_LOG_LEVEL": "debug", **self._environment}
+        arguments = ("serve", *port, *self._arguments)
+        outputs = [os.pipe() for _ in range(2)]
+        (_, stdout), (_, stderr) = outputs
+        self._process = _start(arguments, self.folder, environment, forked=self._forked, stdout=stdout, stderr=stderr)
+        self._readers = [threading.Thread(target=self._read, args=(readable,), daemon=True) for readable, _ in outputs]
         for reader in self._readers:
             reader.start()
+        for _, writable in outputs:
+            os.close(writable)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until what it printed matches, and return the match."""
@@ -141,9 +145,6 @@ class RunningService:
         code = self.process.wait(_STOP_SECONDS)
         for reader in self._readers:
             reader.join(_STOP_SECONDS)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
         self._check_log()
         return code
 
@@ -156,15 +157,16 @@ class RunningService:
             secret = file.read_text().strip() if file.is_file() else ""
             assert not secret or secret not in self.log, f"the log shows {name}"
 
-    def _read(self, stream: Any) -> None:  # noqa: ANN401  # a text stream
-        for line in stream:
-            with self._printed:
-                self.log += line
-                self._printed.notify_all()
-            found = re.search(r"tiny-ca serves on (https?://\S+)", line)
-            if found:
-                self.url = found[1]
-                self._listens.set()
+    def _read(self, readable: int) -> None:
+        with open(readable, encoding="utf-8") as stream:
+            for line in stream:
+                with self._printed:
+                    self.log += line
+                    self._printed.notify_all()
+                found = re.search(r"tiny-ca serves on (https?://\S+)", line)
+                if found:
+                    self.url = found[1]
+                    self._listens.set()
         if self.process.poll() is not None:
             self._listens.set()
 
@@ -175,17 +177,40 @@ _ROOT = Path(__file__).parent.parent
 def tiny_ca(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, list[str]]:
     """Run the command line to its end: exit code, standard output, lines of standard error; on a free port."""
     given = arguments[:1] != ("serve",) or "--port" in arguments or "TINY_CA_PORT" in environment
-    done = subprocess.run(
-        [sys.executable, "-m", "app", *arguments, *(() if given else ("--port", "0"))],
+    arguments = (*arguments, *(() if given else ("--port", "0")))
+    with TemporaryFile() as stdout, TemporaryFile() as stderr:
+        process = _start(arguments, folder, environment, stdout=stdout.fileno(), stderr=stderr.fileno())
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+        written = []
+        for stream in (stdout, stderr):
+            stream.seek(0)
+            written.append(stream.read().decode())
+    return code, written[0], written[1].splitlines()
+
+
+def _start(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    forked: bool = True,
+    stdout: int,
+    stderr: int,
+) -> Forked | subprocess.Popen[bytes]:
+    environment = {**_inherited(), **environment}
+    if forked:
+        return Forked(arguments, folder=folder, environment=environment, stdout=stdout, stderr=stderr)
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", *arguments],
         cwd=folder,
-        env={**_inherited(), **environment},
+        env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        stdout=stdout,
+        stderr=stderr,
     )
-    return done.returncode, done.stdout, done.stderr.splitlines()
 
 
 def _inherited() -> dict[str, str]:

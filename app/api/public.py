@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Final, TypeVar
+from functools import lru_cache
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
@@ -20,7 +21,11 @@ __all__ = ["PUBLISHED", "router"]
 router = APIRouter(tags=["public"], responses={status: PROBLEMS[status] for status in (404, 422, 429, 503)})
 
 
+_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE = b"accept-encoding", b"if-none-match", b"if-modified-since"
+_ASKED: Final = frozenset({_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE})
+_MAX_ACCEPT: Final = 1000
 _REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
+_Head: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Awaitable[Response]])
 
 
@@ -85,38 +90,79 @@ async def _serve(request: Request, service: Running, file: PublicFile, *, ends: 
     max_age = service.settings.public_max_age
     if ends is not None:
         max_age = max(0, min(max_age, int((ends - service.records.now()).total_seconds())))
-    gzipped = await file.compressed() if _takes_gzip(request.headers.get("accept-encoding", "")) else None
+    asked = _asked(request)
+    gzipped = await file.compressed() if _takes_gzip(asked.get(_ACCEPT_ENCODING, "")[:_MAX_ACCEPT]) else None
+    content = file.content if gzipped is None else gzipped
     etag = file.etag if gzipped is None else file.gzip_etag
+    fresh = _is_fresh(asked, file, etag)
+    head = _head(
+        file.media_type, file.last_modified, etag, max_age, None if fresh else len(content), gzipped is not None
+    )
+    if fresh:
+        return _Prepared(304, head, b"")
+    return _Prepared(200, head, b"" if request.method == "HEAD" else content)
+
+
+class _Prepared(Response):
+    """An answer whose head is there already: to encode it costs as much as to send it."""
+
+    def __init__(self, status_code: int, head: _Head, body: bytes) -> None:
+        self.status_code = status_code
+        self.raw_headers = [*head]  # whoever adds to it adds to this answer alone
+        self.body = body
+        self.background = None
+
+
+@lru_cache(maxsize=256)
+def _head(
+    media_type: str,
+    last_modified: str,
+    etag: str,
+    max_age: int,
+    length: int | None,
+    gzipped: bool,  # noqa: FBT001
+) -> _Head:
+    """The head of an answer with so many octets, or of a 304 (``length`` None)."""
     headers = {
         "ETag": etag,
-        "Last-Modified": file.last_modified,
+        "Last-Modified": last_modified,
         "Cache-Control": f"public, max-age={max_age}",
         "Vary": "Accept-Encoding",
         "X-Content-Type-Options": "nosniff",
     }
-    if _is_fresh(request, file, etag):
-        return Response(status_code=304, headers=headers)
-    content = file.content if gzipped is None else gzipped
-    if gzipped is not None:
+    if length is None:
+        return tuple(Response(status_code=304, headers=headers).raw_headers)
+    headers["Content-Length"] = str(length)
+    if gzipped:
         headers["Content-Encoding"] = "gzip"
-    headers["Content-Length"] = str(len(content))
-    return Response(b"" if request.method == "HEAD" else content, headers=headers, media_type=file.media_type)
+    return tuple(Response(headers=headers, media_type=media_type).raw_headers)
 
 
+def _asked(request: Request) -> dict[bytes, str]:
+    """What the client says of encodings and of what it has; what comes in several lines is one list (RFC 9110 §5.3)."""
+    asked: dict[bytes, str] = {}
+    for name, value in request.scope["headers"]:
+        if name in _ASKED:
+            text = value.decode("latin-1")
+            asked[name] = f"{asked[name]}, {text}" if name in asked else text
+    return asked
+
+
+@lru_cache(maxsize=64)  # clients of a kind say the same
 def _takes_gzip(accept_encoding: str) -> bool:
     """Whether gzip is named, and not with a weight of zero (RFC 9110 §12.5.3)."""
-    for part in accept_encoding[:1000].lower().split(","):
+    for part in accept_encoding.lower().split(","):
         coding, _, weight = (piece.strip() for piece in part.partition(";"))
         if coding == "gzip":
             return not _REFUSED.fullmatch(weight)
     return False
 
 
-def _is_fresh(request: Request, file: PublicFile, etag: str) -> bool:
-    asked = request.headers.get("if-none-match")
-    if asked is not None:  # RFC 9110 §13.1.3: If-Modified-Since counts only without it
-        return asked.strip() == "*" or etag in {one.strip().removeprefix("W/") for one in asked.split(",")}
-    since = request.headers.get("if-modified-since")
+def _is_fresh(asked: Mapping[bytes, str], file: PublicFile, etag: str) -> bool:
+    tags = asked.get(_IF_NONE_MATCH)
+    if tags is not None:  # RFC 9110 §13.1.3: If-Modified-Since counts only without it
+        return tags.strip() == "*" or etag in {one.strip().removeprefix("W/") for one in tags.split(",")}
+    since = asked.get(_IF_MODIFIED_SINCE)
     if since is None or not file.dated:
         return False
     try:

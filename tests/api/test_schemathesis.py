@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.running import RunningService
 
 _HERE = Path(__file__).parent
 _TOP = _HERE.parents[1]
 
 
+@pytest.mark.timeout(450)
 def test_every_answer_is_as_described(tmp_path: Path, environment: dict[str, str]) -> None:
     """All checks of schemathesis, on every operation; what it finds is printed with a curl that shows it."""
     with RunningService(tmp_path, environment=environment) as service:

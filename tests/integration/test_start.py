@@ -31,7 +31,7 @@ def test_a_first_run_keeps_its_secrets_to_itself(tmp_path: Path) -> None:
     """The data folder is 0700 and every file in it 0600, whatever the umask; no secret is printed or logged."""
     umask = os.umask(0)
     try:
-        with RunningService(tmp_path, environment={"TINY_CA_LOG_LEVEL": "debug"}) as service:
+        with RunningService(tmp_path, environment={"TINY_CA_LOG_LEVEL": "debug"}, forked=False) as service:
             token, passphrase = service.token, (service.data / "key-passphrase").read_text().strip()
             with service.client() as client:
                 assert client.get(CERTIFICATES).status_code == 200
@@ -62,7 +62,7 @@ def test_no_private_key_is_in_plain_text_on_disk(tmp_path: Path) -> None:
 
 def test_a_second_start_finds_everything_again(tmp_path: Path) -> None:
     """Same CA, same token, same certificates; CRL numbers go on."""
-    service = RunningService(tmp_path)
+    service = RunningService(tmp_path, forked=False)
     service.start()
     token = service.token
     with service.client() as client:
@@ -112,7 +112,10 @@ def test_a_profiles_file_is_enforced(tmp_path: Path) -> None:
         "[profiles.server]\ndns = ['*.example.org']\nmax_lifetime = '90d'\nwildcards = false\n"
         "[profiles.web]\nextends = 'server'\nkeys = ['rsa:3072-4096']\n"
     )
-    with RunningService(tmp_path, "--profiles-file", "profiles.toml") as service, service.client() as client:
+    with (
+        RunningService(tmp_path, "--profiles-file", "profiles.toml", forked=False) as service,
+        service.client() as client,
+    ):
         inside = make_csr(tmp_path)
         assert client.post(CERTIFICATES, content=inside).status_code == 201
         outside = client.post(CERTIFICATES, content=make_csr(tmp_path, common_name="app.example.com"))
@@ -149,7 +152,7 @@ def test_a_token_file_taken_away_is_not_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "data" / "admin-token"
     token = file.read_text().strip()
     file.unlink()
-    with RunningService(tmp_path) as service:
+    with RunningService(tmp_path, forked=False) as service:
         answer = httpx.get(service.url + CERTIFICATES, headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 200
     assert not file.exists()
@@ -159,7 +162,7 @@ def test_secrets_from_the_environment(tmp_path: Path) -> None:
     """Passphrase and token that are set are used, and neither is written to disk."""
     token = "tcat_given-by-the-operator-0123456789abcdef"
     environment = {"TINY_CA_KEY_PASSPHRASE": "a passphrase of some length", "TINY_CA_ADMIN_TOKEN": token}
-    with RunningService(tmp_path, environment=environment) as service:
+    with RunningService(tmp_path, environment=environment, forked=False) as service:
         answer = httpx.get(service.url + CERTIFICATES, headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 200
     assert {file.name for file in service.data.iterdir()} <= {
@@ -169,7 +172,7 @@ def test_secrets_from_the_environment(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     """The second service on a port says that it is taken, and exits 2."""
-    with RunningService(tmp_path) as service:
+    with RunningService(tmp_path, forked=False) as service:
         port = service.url.rpartition(":")[2]
         code, _, lines = tiny_ca(tmp_path, "serve", "--port", port)
     assert (code, len(lines)) == (2, 1)
@@ -178,7 +181,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
 
 def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     """Beyond loopback with TLS: clients that trust the root connect."""
-    with RunningService(tmp_path) as service, service.client() as client:
+    with RunningService(tmp_path, forked=False) as service, service.client() as client:
         made = client.post(
             CERTIFICATES,
             json={"common_name": "ca.example.org", "san_ip": ["127.0.0.1"]},
@@ -189,7 +192,7 @@ def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
         (tmp_path / "tls.pem").write_text(chain)
         (tmp_path / "roots.pem").write_bytes(client.get("/roots.pem").content)
     arguments = ("--host", "0.0.0.0", "--tls-cert", "tls.pem", "--tls-key", "tls.key")  # noqa: S104  # with TLS
-    with RunningService(tmp_path, *arguments) as service:
+    with RunningService(tmp_path, *arguments, forked=False) as service:
         port = service.url.rpartition(":")[2]
         trust = ssl.create_default_context(cafile=str(tmp_path / "roots.pem"))
         answer = httpx.get(f"https://127.0.0.1:{port}/readyz", verify=trust)
@@ -198,7 +201,7 @@ def test_https_with_a_certificate_of_its_own(tmp_path: Path) -> None:
 
 def test_workers_share_one_ca(tmp_path: Path) -> None:
     """Two worker processes over one SQLite file: a revocation that was answered is in the CRL whoever serves it."""
-    with RunningService(tmp_path, "--workers", "2") as service:
+    with RunningService(tmp_path, "--workers", "2", forked=False) as service:
         service.wait_until_ready()
         for _ in range(5):
             with service.client() as client:
@@ -220,7 +223,7 @@ def test_workers_share_one_ca(tmp_path: Path) -> None:
 )
 def test_every_log_of_the_tests_is_searched(tmp_path: Path, line: str) -> None:
     """What ``RunningService`` looks for when it stops, it finds."""
-    service = RunningService(tmp_path)
+    service = RunningService(tmp_path, forked=False)
     service.log = f'{{"event": "x", "value": "{line}"}}'
     with pytest.raises(AssertionError, match="the log shows a secret"):
         service._check_log()

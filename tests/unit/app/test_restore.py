@@ -6,10 +6,10 @@ import asyncio
 import io
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from sqlalchemy import Connection, inspect
@@ -22,6 +22,7 @@ from app.transfer.backup import back_up
 from app.transfer.envelope import SealedReader, SealedWriter, new_seal, read_seal
 from app.transfer.registry import opened, transaction
 from app.transfer.restore import restore
+from app.transfer.rows import Digest, row_line
 from tiny_ca.exc import Conflict, Malformed
 
 PASSPHRASE = "correct horse battery staple"
@@ -56,28 +57,45 @@ def _rewritten(file: Path, change: Callable[[list[Any]], list[Any]]) -> None:
         writer.finish()
 
 
-def _tables_of(revision: str, folder: Path) -> frozenset[str]:
-    def look(connection: Connection) -> frozenset[str]:
-        database.upgrade_within(connection, revision)
-        return frozenset(inspect(connection).get_table_names())
+_Columns: TypeAlias = Mapping[str, Collection[str]]
 
-    async def run() -> frozenset[str]:
+
+def _columns_of(revision: str, folder: Path) -> _Columns:
+    """Of each table that there was."""
+
+    def look(connection: Connection) -> _Columns:
+        database.upgrade_within(connection, revision)
+        inspector = inspect(connection)
+        return {table: {one["name"] for one in inspector.get_columns(table)} for table in inspector.get_table_names()}
+
+    async def run() -> _Columns:
         async with opened(f"sqlite:///{folder / 'old.db'}") as db, transaction(db) as connection:
             return await connection.run_sync(look)
 
     return asyncio.run(run())
 
 
-def _of_revision(file: Path, revision: str, tables: frozenset[str] | None = None) -> None:
+def _of_revision(file: Path, revision: str, columns: _Columns | None = None) -> None:
+    """Let the backup say that it is of this revision, and leave out what that did not have."""
+
     def change(lines: list[Any]) -> list[Any]:
         head, *rest, end = lines
-        kept, is_known = [], True
+        if columns is None:
+            return [{**head, "revision": revision}, *rest, end]
+        kept: list[Any] = []
+        digests: dict[str, Digest] = {}
+        table, places = "", list[int]()
         for line in rest:
             if isinstance(line, dict):
-                is_known = tables is None or line["table"] in tables
-            if is_known:
-                kept.append(line)
-        ends = {name: one for name, one in end["end"].items() if tables is None or name in tables}
+                table = line["table"]
+                places = [at for at, name in enumerate(line["columns"]) if name in columns.get(table, ())]
+                if places:
+                    digests[table] = Digest()
+                    kept.append({"table": table, "columns": [line["columns"][at] for at in places]})
+            elif places:
+                kept.append([line[at] for at in places])
+                digests[table].add(row_line(kept[-1]))
+        ends = {name: {"rows": one.rows, "sha256": one.hex} for name, one in digests.items()}
         return [{**head, "revision": revision}, *kept, {"end": ends}]
 
     _rewritten(file, change)
@@ -85,7 +103,7 @@ def _of_revision(file: Path, revision: str, tables: frozenset[str] | None = None
 
 def test_a_backup_of_an_older_version(backup: Path, elsewhere: Settings, settings: Settings, tmp_path: Path) -> None:
     """Into a new database: it is filled as it was, then brought up to date. It is merged into none."""
-    _of_revision(backup, OLD, _tables_of(OLD, tmp_path))
+    _of_revision(backup, OLD, _columns_of(OLD, tmp_path))
     done = restore(elsewhere, backup, PASSPHRASE)
     assert (done.merged, done.issuers, done.certificates) == (False, 2, 2)
     with closing(sqlite3.connect(elsewhere.data_dir / "tiny-ca.db")) as connection:
