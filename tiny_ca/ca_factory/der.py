@@ -142,7 +142,8 @@ def _content(encoded: bytes | memoryview, at: int) -> tuple[int, int]:
 
 
 def _value(tag: int, content: bytes) -> bytes:
-    return _head(tag, len(content)) + content
+    length = len(content)
+    return bytes((tag, length)) + content if length < 0x80 else _head(tag, length) + content
 
 
 def _head(tag: int, length: int) -> bytes:
