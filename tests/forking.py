@@ -12,8 +12,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Forked:
             target=_run, args=(list(arguments), str(folder), dict(environment), mask, _Passed(stdout), _Passed(stderr))
         )
         self._process.start()
+        # Who asks while another does would be told that it ended with 255.
+        self._asking = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -59,11 +63,12 @@ class Forked:
 
     def poll(self) -> int | None:
         """The exit code, minus the signal that ended it; None while it runs."""
-        return self._process.exitcode
+        with self._asking:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end."""
-        self._process.join(timeout)
+        wait([self._process.sentinel], timeout)
         code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired(self._process.name, timeout or 0)

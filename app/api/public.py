@@ -91,15 +91,12 @@ async def _serve(request: Request, service: Running, file: PublicFile, *, ends: 
     if ends is not None:
         max_age = max(0, min(max_age, int((ends - service.records.now()).total_seconds())))
     asked = _asked(request)
-    gzipped = await file.compressed() if _takes_gzip(asked.get(_ACCEPT_ENCODING, "")[:_MAX_ACCEPT]) else None
-    content = file.content if gzipped is None else gzipped
-    etag = file.etag if gzipped is None else file.gzip_etag
-    fresh = _is_fresh(asked, file, etag)
-    head = _head(
-        file.media_type, file.last_modified, etag, max_age, None if fresh else len(content), gzipped is not None
-    )
-    if fresh:
-        return _Prepared(304, head, b"")
+    gzipped = file.gzipped is not None and _takes_gzip(asked.get(_ACCEPT_ENCODING, "")[:_MAX_ACCEPT])
+    etag = file.gzip_etag if gzipped else file.etag
+    if _is_fresh(asked, file, etag):
+        return _Prepared(304, _head(file.media_type, file.last_modified, etag, max_age), b"")
+    content = (await file.compressed() if gzipped else None) or file.content
+    head = _head(file.media_type, file.last_modified, etag, max_age, length=len(content), gzipped=gzipped)
     return _Prepared(200, head, b"" if request.method == "HEAD" else content)
 
 
@@ -115,12 +112,7 @@ class _Prepared(Response):
 
 @lru_cache(maxsize=256)
 def _head(
-    media_type: str,
-    last_modified: str,
-    etag: str,
-    max_age: int,
-    length: int | None,
-    gzipped: bool,  # noqa: FBT001
+    media_type: str, last_modified: str, etag: str, max_age: int, *, length: int | None = None, gzipped: bool = False
 ) -> _Head:
     """The head of an answer with so many octets, or of a 304 (``length`` None)."""
     headers = {

@@ -3,8 +3,8 @@
     revoke committed -> publish(issuer): number + snapshot (one transaction) -> sign (thread) -> record -> memory
 
 The snapshot is the whole list; of a large one, what was revoked after the CRL in memory, whose entries the new one has
-as they are. What has expired leaves a large CRL when the whole list is read again: when a CRL is made because of its
-age, after a hold was lifted or a reason replaced, and now and then.
+as they are. What has expired leaves a large CRL when the whole list is read again: at the first CRL an hour later, and
+after a hold was lifted or a reason replaced.
 
 The number and the list it stands for come from one transaction that holds the issuer's row, so a higher number never
 says less than a lower one, whoever signs first. Making those that are due is a job, which one replica runs; each
@@ -22,7 +22,7 @@ from functools import partial
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.services.issuers import IssuerStore
@@ -32,7 +32,7 @@ from app.services.watching import Watch
 from tiny_ca.ca_factory.crl import encode_entries, encoded_entries, sign_crl
 from tiny_ca.ca_factory.issuer import Issuer
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import CRLEntry, CRLSnapshot, RevokedText
+from tiny_ca.db.entries import ContinuedCRL, CRLEntry, CRLSnapshot, RevokedText
 from tiny_ca.db.models import CRLRecord, IssuerRecord
 from tiny_ca.db.queries.crls import begin_packed_crl, latest_crl, prune_crls, record_crl, this_update_before
 from tiny_ca.exc import RegistryUnavailable, TinyCAError, Unavailable
@@ -46,8 +46,8 @@ _WATCH_SECONDS = 10.0
 # So long a CRL in memory waits for the database to tell of a newer one: another process may just have revoked.
 _LEARN_SECONDS = 3.0
 _MAKE_SECONDS = 10.0
-# So often a large list is read as a whole, however fast one CRL follows the other.
-_WHOLE_EVERY = 100
+# So long a large list is continued; with a third of a CRL's lifetime, where that is less.
+_CONTINUED_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class PublishedCRL:
     this_update: datetime
     next_update: datetime
     revocation_count: int
+    created_at: datetime
     der: PublicFile
     pem: OnDemand[PublicFile] = field(repr=False, compare=False)
 
@@ -88,7 +89,7 @@ class CRLPublisher:
         self._current: dict[str, PublishedCRL] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, asyncio.Task[None]] = {}
-        self._to_read_whole: set[str] = set()
+        self._read_whole_at: dict[str, datetime] = {}
         self._watch = Watch(self._reload_all, seconds=_WATCH_SECONDS, failed="crl.reload_failed")
 
     async def load(self) -> None:
@@ -117,7 +118,6 @@ class CRLPublisher:
         for issuer in self._issuers.signing:
             try:
                 if await self._is_due(issuer):
-                    self._to_read_whole.add(issuer.id)
                     await self.publish(issuer.id)
                     made += 1
             except TinyCAError as error:
@@ -187,25 +187,35 @@ class CRLPublisher:
             del self._running[issuer_id]
 
     async def _make(self, issuer: Issuer) -> None:
-        before = self._to_continue(issuer.id)
-        since = None if before is None else before.revocation_count
-        snapshot = await self._db.write(begin_packed_crl, issuer.id, now=self._clock(), pack=_pack, since=since)
-        continued = b"" if before is None or snapshot.whole else before.der.content
+        began = self._clock()
+        since, entries = self._to_continue(issuer.id)
+        snapshot = await self._db.write(begin_packed_crl, issuer.id, now=began, pack=_pack, since=since)
         read, whole = sum(some.number for some in snapshot.revoked), snapshot.whole
-        entry = await asyncio.to_thread(_sign, issuer, continued, snapshot, self._lifetime, self._clock())
-        del snapshot  # as large as the CRL, which takes its place
+        listed = None if whole else entries
+        entry = await asyncio.to_thread(_sign, issuer, listed, snapshot, self._lifetime, self._clock())
+        del snapshot, listed, entries  # as large as the CRL, which takes its place
         await self._db.write(_record, entry)
-        await self._accept(entry)
         if whole:
-            self._to_read_whole.discard(issuer.id)
+            self._read_whole_at[issuer.id] = began
+        await self._accept(entry)
+        if self._current[issuer.id].created_at != entry.created_at:
+            await self._reload(issuer.id)  # another process was faster, or the database has fallen back
         _log.info("crl.published", issuer_id=issuer.id, number=entry.number, entries_read=read, whole=whole)
 
-    def _to_continue(self, issuer_id: str) -> PublishedCRL | None:
-        """The CRL to which the next one adds what came since."""
+    def _to_continue(self, issuer_id: str) -> tuple[ContinuedCRL | None, memoryview | None]:
+        """The CRL to which the next one may add what came since, and its entries."""
         known = self._current.get(issuer_id)
-        if known is None or len(known.der.content) < LARGE or issuer_id in self._to_read_whole:
-            return None
-        return known if known.number % _WHOLE_EVERY else None
+        read_at = self._read_whole_at.get(issuer_id)
+        if known is None or read_at is None or len(known.der.content) < LARGE:
+            return None, None
+        if self._clock() - read_at >= min(_CONTINUED_FOR, self._lifetime / 3):
+            return None, None
+        try:
+            entries = encoded_entries(known.der.content)
+        except ValueError as error:
+            _log.error("crl.not_continued", issuer_id=issuer_id, number=known.number, error=str(error))
+            return None, None
+        return ContinuedCRL(known.number, known.created_at, known.this_update, known.revocation_count), entries
 
     async def _learn(self, issuer_id: str) -> None:
         """Take what others made, if the database tells soon; what is in memory is good until it ends."""
@@ -226,17 +236,23 @@ class CRLPublisher:
 
     async def _reload(self, issuer_id: str) -> None:
         known = self._current.get(issuer_id)
-        number = await self._db.read(_latest_number, issuer_id)
-        if number is not None and (known is None or number > known.number):
-            record = await self._db.read(latest_crl, issuer_id)
-            if record is not None:
-                await self._accept(record)
+        newest = await self._db.read(_newest, issuer_id)
+        if newest is None or (known is not None and newest == (known.number, known.created_at)):
+            return
+        record = await self._db.read(latest_crl, issuer_id)
+        if record is None:
+            return
+        # What is in memory was on record before. A database that was restored, or a standby that took over, lacks it.
+        lost = known if known is not None and record.number <= known.number else None
+        if lost is not None:
+            _log.error("crl.database_fell_back", issuer_id=issuer_id, number=lost.number, on_record=record.number)
+        await self._accept(record, instead_of=lost)
 
-    async def _accept(self, crl: CRLEntry | CRLRecord) -> None:
+    async def _accept(self, crl: CRLEntry | CRLRecord, *, instead_of: PublishedCRL | None = None) -> None:
         before = await self._db.read(this_update_before, crl.issuer_id, crl.number)
         made = await asyncio.to_thread(_published, crl, dated=before is None or before < crl.this_update)
         known = self._current.get(crl.issuer_id)
-        if known is None or made.number > known.number:
+        if known is None or known is instead_of or made.number > known.number:
             self._current[crl.issuer_id] = made
 
     def _can_sign(self, issuer_id: str) -> bool:
@@ -269,12 +285,11 @@ def _pack(rows: Sequence[RevokedText]) -> _Entries:
 
 
 def _sign(
-    issuer: Issuer, continued: bytes, snapshot: CRLSnapshot[_Entries], lifetime: timedelta, now: datetime
+    issuer: Issuer, listed: memoryview | None, snapshot: CRLSnapshot[_Entries], lifetime: timedelta, now: datetime
 ) -> CRLEntry:
     next_update = min(snapshot.this_update + lifetime, issuer.not_valid_after)
-    listed = (encoded_entries(continued),) if continued else ()
     der = sign_crl(
-        (*listed, *(entries.der for entries in snapshot.revoked)),
+        (listed or b"", *(entries.der for entries in snapshot.revoked)),
         issuer=issuer,
         crl_number=snapshot.number,
         this_update=snapshot.this_update,
@@ -296,8 +311,10 @@ def _record(session: Session, entry: CRLEntry) -> None:
     prune_crls(session, entry.issuer_id, keep=_KEPT)
 
 
-def _latest_number(session: Session, issuer_id: str) -> int | None:
-    return session.scalar(select(func.max(CRLRecord.number)).where(CRLRecord.issuer_id == issuer_id))
+def _newest(session: Session, issuer_id: str) -> tuple[int, datetime] | None:
+    of_issuer = select(CRLRecord.number, CRLRecord.created_at).where(CRLRecord.issuer_id == issuer_id)
+    found = session.execute(of_issuer.order_by(CRLRecord.number.desc()).limit(1)).one_or_none()
+    return None if found is None else (found.number, found.created_at)
 
 
 def _revocation_count(session: Session, issuer_id: str) -> int | None:
@@ -310,6 +327,7 @@ def _published(crl: CRLEntry | CRLRecord, *, dated: bool) -> PublishedCRL:
         this_update=crl.this_update,
         next_update=crl.next_update,
         revocation_count=crl.revocation_count,
+        created_at=crl.created_at,
         der=PublicFile.of(crl.der, CRL, crl.this_update, dated=dated),
         pem=OnDemand(partial(_pem, crl.der, crl.this_update, dated=dated)),
     )

@@ -23,11 +23,7 @@ class OnDemand(Generic[_T]):
 
     async def get(self) -> _T:
         """The value. Who gives up keeps none of the others from it."""
-        if self._made is None:
-            self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
-            self._made.add_done_callback(self._forget_failure)
-        return await asyncio.shield(self._made)
-
-    def _forget_failure(self, made: asyncio.Future[_T]) -> None:
-        if made.cancelled() or made.exception() is not None:
-            self._made = None
+        made = self._made
+        if made is None or (made.done() and (made.cancelled() or made.exception() is not None)):
+            made = self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
+        return await asyncio.shield(made)

@@ -36,7 +36,7 @@ class PublicFile:
     """One file with its validators (RFC 9110 §8.8); what costs time is done when it is made, not when it is served.
 
     ``dated`` False: another version has the same second as its date, which then tells nothing (RFC 9110 §8.8.2.2).
-    ``gzipped`` None: it does not shrink, or not for what that costs; a large file is compressed when that is asked for.
+    ``gzipped`` None: it does not shrink, or not for what that costs; of a large file it is made when that is asked for.
     The compressed form is another representation, so its strong validator differs (RFC 9110 §8.8.3).
     """
 

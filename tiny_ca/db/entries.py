@@ -213,6 +213,15 @@ class RevokedRow(NamedTuple):
     revocation_reason: int
 
 
+class ContinuedCRL(NamedTuple):
+    """A CRL to which the next one adds; ``created_at`` tells it from another one that was given its number."""
+
+    number: int
+    created_at: datetime
+    this_update: datetime
+    revocation_count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLSnapshot(Generic[_T]):
     """What the CRL with this number must say, and how many revocations it covers; ``this_update`` in whole seconds.

@@ -209,8 +209,8 @@ class IssuerRecord(Base):
     """One CA. ``private_key_pem`` is encrypted PKCS#8, NULL once the key is offline.
 
     ``crl_number`` and ``crl_this_update`` are the last ones given out, whether or not that CRL was ever published.
-    ``revocation_count`` grows with each revocation, and each hold that is lifted: a CRL that says less is due, whatever
-    anybody's clock says.
+    ``revocation_count`` grows with each change to what its CRL must say: one that says less is due, whatever anybody's
+    clock says.
     """
 
     __tablename__ = "issuers"

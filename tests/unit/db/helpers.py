@@ -147,6 +147,7 @@ async def _collect(rows: Any) -> list[Any]:  # noqa: ANN401 - of any rows
 
 def query_plan(folder: Path, unit: Callable[[Session], object]) -> list[str]:
     """What SQLite does for the last statement of a unit of work, step by step."""
+    folder.mkdir(exist_ok=True)
     handler = SyncDBHandler(f"sqlite:///{folder / 'plan.db'}")
     asked: list[tuple[str, Any]] = []
     event.listen(handler.engine, "before_cursor_execute", lambda *args: asked.append((args[2], args[3])))

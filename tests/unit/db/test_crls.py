@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,12 +21,12 @@ from sqlalchemy.orm import Session
 from tests.unit.db.helpers import DAY, ISSUER, NOW, Registry, crl, entry, issuer, query_plan
 from tiny_ca.db import queries
 from tiny_ca.db.async_db_manager import AsyncDBHandler
-from tiny_ca.db.entries import CertificateEntry, CRLSnapshot, RevokedRow, RevokedText
-from tiny_ca.db.models import CertificateRecord
+from tiny_ca.db.entries import CertificateEntry, ContinuedCRL, CRLSnapshot, RevokedRow, RevokedText
+from tiny_ca.db.models import CertificateRecord, CRLRecord
 from tiny_ca.db.queries import crls
 from tiny_ca.db.queries.merging import advance_crls
 from tiny_ca.db.sync_db_manager import SyncDBHandler
-from tiny_ca.exc import Conflict, NotFound
+from tiny_ca.exc import Conflict, NotFound, RegistryUnavailable
 
 SECOND = timedelta(seconds=1)
 
@@ -125,8 +126,14 @@ def _hold(registry: Registry) -> int:
     return int(kept.serial_number)
 
 
-def _continued(registry: Registry, since: int | None) -> CRLSnapshot[list[RevokedText]]:
+def _continued(registry: Registry, since: ContinuedCRL | None = None) -> CRLSnapshot[list[RevokedText]]:
     return registry.write(queries.begin_packed_crl, ISSUER, now=NOW, pack=list, since=since)
+
+
+def _published(registry: Registry, snapshot: CRLSnapshot[list[RevokedText]]) -> ContinuedCRL:
+    made = replace(crl(snapshot.number), revocation_count=snapshot.revocation_count)
+    registry.write(queries.record_crl, made)
+    return ContinuedCRL(made.number, made.created_at, made.this_update, made.revocation_count)
 
 
 def _entries(snapshot: CRLSnapshot[list[RevokedText]]) -> dict[str, int | None]:
@@ -166,15 +173,26 @@ def _revoke_as_the_library_does(registry: Registry, _: int) -> None:
     registry.write(queries.revoke_valid, int(kept.serial_number), x509.ReasonFlags.superseded, now=NOW)
 
 
+def _continue(session: Session) -> None:
+    queries.record_crl(session, crl(1))
+    queries.begin_packed_crl(session, ISSUER, now=NOW, pack=list, since=ContinuedCRL(1, NOW, NOW, 0))
+
+
+def _look_for_what_is_not_counted(session: Session) -> None:
+    queries.record_crl(session, crl(1))
+    crls._is_complete(session, ISSUER, ContinuedCRL(1, NOW, NOW, 0), 0)
+
+
 class TestContinuing:
     def test_only_what_came_since_is_read(self, issuing: Registry) -> None:
         """What was revoked after a CRL, and nothing where nothing was."""
         _revoked(issuing, issuer_id=ISSUER)
-        before = _continued(issuing, None)
+        before = _continued(issuing)
+        since = _published(issuing, before)
         _revoked(issuing)  # of no issuer
-        assert _entries(_continued(issuing, before.revocation_count)) == {}
+        assert _entries(_continued(issuing, since)) == {}
         serials = {_revoked(issuing, issuer_id=ISSUER).serial_number for _ in range(3)}
-        snapshot = _continued(issuing, before.revocation_count)
+        snapshot = _continued(issuing, since)
         assert (before.whole, snapshot.whole, _entries(snapshot)) == (True, False, dict.fromkeys(serials, 4))
 
     @pytest.mark.parametrize(
@@ -187,17 +205,21 @@ class TestContinuing:
         """A lifted hold, another reason, another registry, another program: beside revocations that are known."""
         held = _hold(issuing)
         _revoked(issuing, issuer_id=ISSUER)
-        since = _continued(issuing, None).revocation_count
+        since = _published(issuing, _continued(issuing))
         change(issuing, held)
         for _ in range(2):
             snapshot = _continued(issuing, since)
-            assert (snapshot.whole, _entries(snapshot)) == (True, _entries(_continued(issuing, None)))
+            assert (snapshot.whole, _entries(snapshot)) == (True, _entries(_continued(issuing)))
             _revoked(issuing, issuer_id=ISSUER)
 
-    def test_a_count_of_another_registry(self, issuing: Registry) -> None:
-        """A CRL that covers more than was ever counted here is not continued."""
+    def test_what_is_not_on_record_is_not_continued(self, issuing: Registry) -> None:
+        """A database that fell back knows nothing of it, or has another CRL with its number; the counts may meet."""
         _revoked(issuing, issuer_id=ISSUER)
-        assert _continued(issuing, 5).whole
+        since = _published(issuing, _continued(issuing))
+        assert not _continued(issuing, since).whole
+        assert _continued(issuing, since._replace(number=since.number + 1)).whole
+        assert _continued(issuing, since._replace(created_at=NOW + timedelta(microseconds=1))).whole
+        assert _continued(issuing, since._replace(revocation_count=5)).whole
 
     @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(acts=st.lists(st.sampled_from(["revoke", "hold", "lift", "replace", "publish"]), max_size=12))
@@ -209,7 +231,7 @@ class TestContinuing:
             registry.write(queries.insert_issuers, [issuer()])
             held: list[int] = []
             listed: dict[str, int | None] = {}
-            since = None
+            since: ContinuedCRL | None = None
             for act in [*acts, "publish"]:
                 if act == "revoke":
                     _revoked(registry, issuer_id=ISSUER)
@@ -218,19 +240,22 @@ class TestContinuing:
                 elif act == "publish":
                     snapshot = _continued(registry, since)
                     listed = (listed if not snapshot.whole else {}) | _entries(snapshot)
-                    since = snapshot.revocation_count
+                    since = _published(registry, snapshot)
                 elif held and act == "lift":
                     registry.write(queries.unhold, held.pop(), now=NOW)
                 elif held:
                     registry.write(queries.revoke, held.pop(), x509.ReasonFlags.key_compromise, now=NOW)
-            assert listed == _entries(_continued(registry, None))
+            assert listed == _entries(_continued(registry))
             registry.close()
 
     def test_it_is_read_from_an_index(self, tmp_path: Path) -> None:
         """What came since, of however many there are."""
-        steps = query_plan(tmp_path, partial(crls._only_revoked, issuer_id=ISSUER, since=1, until=2))
-        how = "(issuer_id=? AND revocation_number>? AND revocation_number<?)"
-        assert steps == [f"SEARCH certificates USING INDEX ix_certificates_issuer_id_revocation_number {how}"]
+        (step,) = query_plan(tmp_path / "read", _continue)
+        by_number = "ix_certificates_issuer_id_revocation_number (issuer_id=? AND revocation_number>?)"
+        assert step == f"SEARCH certificates USING INDEX {by_number}"
+        (step,) = query_plan(tmp_path / "uncounted", _look_for_what_is_not_counted)
+        by_date = "ix_certificates_revoked (issuer_id=? AND revocation_date>?)"
+        assert step == f"SEARCH certificates USING INDEX {by_date}"
 
 
 class TestKeeping:
@@ -252,6 +277,30 @@ class TestKeeping:
         assert kept.der == der
         with pytest.raises(Conflict):
             issuing.write(queries.record_crl, replace(crl(1), der=der))
+
+    @pytest.mark.parametrize("pieces", [2, 3])
+    def test_a_disk_that_is_full(self, tmp_path: Path, pieces: int) -> None:
+        """Wherever it ends, in the row or in its pieces: the registry is unavailable, and has no such CRL."""
+        registry = SyncDBHandler(f"sqlite:///{tmp_path / 'registry.db'}", strict=True)
+        registry.write(queries.insert_issuers, [issuer()])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (pieces * crls._PIECE - crls._PIECE // 2, hard))
+        try:
+            with pytest.raises(RegistryUnavailable):
+                registry.write(queries.record_crl, replace(crl(1), der=os.urandom(3 * crls._PIECE)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert registry.read(queries.latest_crl, ISSUER) is None
+        registry.close()
+
+    def test_a_driver_that_fails_in_a_piece(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What does not go through SQLAlchemy is told of as what does."""
+        registry = SyncDBHandler(f"sqlite:///{tmp_path / 'registry.db'}", strict=True)
+        registry.write(queries.insert_issuers, [issuer()])
+        monkeypatch.setattr(CRLRecord, "__tablename__", "no_table")
+        with pytest.raises(RegistryUnavailable):
+            registry.write(queries.record_crl, replace(crl(1), der=bytes(2 * crls._PIECE)))
+        registry.close()
 
     def test_no_crl_yet(self, issuing: Registry) -> None:
         """An issuer without a CRL has none."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from cryptography import x509
 from sqlalchemy import String, case, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -18,13 +19,13 @@ from tiny_ca.exc import Conflict, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection, Select
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.compiler import SQLCompiler
 
-    from tiny_ca.db.entries import CRLEntry, RevokedText
+    from tiny_ca.db.entries import ContinuedCRL, CRLEntry, RevokedText
 
 __all__ = [
     "begin_crl",
@@ -38,9 +39,11 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Order: TypeAlias = Any  # a column, as order_by takes it
 # Over PostgreSQL they are worked on in the event loop, some milliseconds for so many.
 _ROWS_AT_ONCE: Final = 2000
 _PIECE: Final = 1024 * 1024
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
 
 
 def revoked_rows(
@@ -110,13 +113,13 @@ def begin_packed_crl(
     *,
     now: datetime,
     pack: Callable[[Sequence[RevokedText]], _T],
-    since: int | None = None,
+    since: ContinuedCRL | None = None,
 ) -> CRLSnapshot[_T]:
     """Take the issuer's next CRL number, and what becomes of the rows that a CRL with that number must say.
 
     ``pack`` gets some rows at a time, in their order: of a million, all at once would take hundreds of megabytes.
 
-    ``since`` is the ``revocation_count`` of a CRL that may be continued: where nothing but revocations came after it,
+    ``since`` is a CRL that may be continued: where it is on record here, and nothing but revocations came after it,
     these are all that is read. Where a hold was lifted, a reason replaced, or other registries were merged, the list is
     read as a whole.
 
@@ -128,9 +131,9 @@ def begin_packed_crl(
         No such issuer.
     """
 
-    def read(session: Session, conditions: Sequence[ColumnElement[bool]]) -> Iterator[_T]:
+    def read(session: Session, conditions: Sequence[ColumnElement[bool]], *order: _Order) -> Iterator[_T]:
         found = session.connection().execute(
-            _in_order(_Compact(CertificateRecord.revocation_date), conditions),
+            _in_order(_Compact(CertificateRecord.revocation_date), conditions, *order),
             execution_options={"yield_per": _ROWS_AT_ONCE},
         )
         return (pack(cast("Sequence[RevokedText]", rows)) for rows in found.partitions())
@@ -142,9 +145,9 @@ def _begin(
     session: Session,
     issuer_id: str,
     now: datetime,
-    read: Callable[[Session, Sequence[ColumnElement[bool]]], Iterable[_T]],
+    read: Callable[..., Iterable[_T]],
     *,
-    since: int | None = None,
+    since: ContinuedCRL | None = None,
 ) -> CRLSnapshot[_T]:
     # 1. The UPDATE locks the issuer until the commit, so the next number is given out with a later snapshot, never an
     #    earlier one: the CRL with the highest number always knows most. A clock that went back moves no CRL back.
@@ -166,38 +169,56 @@ def _begin(
         raise NotFound(message)
     number, this_update, revocation_count = allotted
 
-    # 2. What came after the CRL that is continued, if that is all.
-    conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
-    whole = since is None or not _only_revoked(session, issuer_id, since, revocation_count)
-    if not whole:
-        conditions.append(CertificateRecord.revocation_number > since)
-    # 3. Else all. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
+    # 2. What came after the CRL that is continued, in the order of the index it is read from.
+    revoked: Iterable[_T]
+    continued = since is not None and _is_complete(session, issuer_id, since, revocation_count)
+    if continued and since is not None:
+        revoked = read(session, _numbered(issuer_id, since.revocation_count), CertificateRecord.revocation_number)
+    # 3. Or all. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
     else:
+        conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
         published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
         if published is not None:
             conditions.append(CertificateRecord.not_valid_after >= published)
+        revoked = read(session, conditions)
     return CRLSnapshot(
         issuer_id=issuer_id,
         number=number,
         this_update=this_update or whole_second,
         revocation_count=revocation_count,
-        revoked=tuple(read(session, conditions)),
-        whole=whole,
+        revoked=tuple(revoked),
+        whole=not continued,
     )
 
 
-def _only_revoked(session: Session, issuer_id: str, since: int, until: int) -> bool:
-    """Whether every change that was counted meanwhile is a certificate that was revoked then, and still is."""
-    # Each of them has a number of its own; whatever else was counted left no row with its number.
-    found = session.scalar(
-        select(func.count()).where(
-            CertificateRecord.issuer_id == issuer_id,
-            CertificateRecord.revocation_number > since,
-            CertificateRecord.revocation_number <= until,
-            CertificateRecord.revocation_date.is_not(None),
-        )
+def _is_complete(session: Session, issuer_id: str, since: ContinuedCRL, until: int) -> bool:
+    """Whether that CRL, and the certificates revoked since that have a number, are all that there is to say."""
+    # 1. A database that has fallen back, to a standby or a backup, may not know what is in that CRL.
+    is_on_record = session.scalar(
+        select(CRLRecord.created_at).where(CRLRecord.issuer_id == issuer_id, CRLRecord.number == since.number)
     )
-    return found == until - since
+    if is_on_record != since.created_at:
+        return False
+    # 2. Each of them has a number of its own; whatever else was counted left no row with its number.
+    numbered = _numbered(issuer_id, since.revocation_count)
+    found = session.scalar(select(func.count()).where(*numbered, CertificateRecord.revocation_number <= until))
+    if found != until - since.revocation_count:
+        return False
+    # 3. The library of an older release counts nothing.
+    uncounted = select(CertificateRecord.id).where(
+        CertificateRecord.issuer_id == issuer_id,
+        CertificateRecord.revocation_date >= since.this_update - _CLOCKS_DIFFER,
+        CertificateRecord.revocation_number.is_(None),
+    )
+    return session.scalar(uncounted.limit(1)) is None
+
+
+def _numbered(issuer_id: str, since: int) -> list[ColumnElement[bool]]:
+    return [
+        CertificateRecord.issuer_id == issuer_id,
+        CertificateRecord.revocation_number > since,
+        CertificateRecord.revocation_date.is_not(None),
+    ]
 
 
 def record_crl(session: Session, entry: CRLEntry) -> None:
@@ -224,9 +245,12 @@ def _insert_in_pieces(connection: Connection, driver: sqlite3.Connection, entry:
     """As a parameter, the driver copies it with the interpreter held: fifty milliseconds for fifty megabytes."""
     length = func.zeroblob(len(entry.der))
     row = connection.execute(insert(CRLRecord).values(**asdict(entry) | {"der": length})).lastrowid
-    with driver.blobopen(CRLRecord.__tablename__, "der", row) as blob:
-        for at in range(0, len(entry.der), _PIECE):
-            blob.write(entry.der[at : at + _PIECE])
+    try:
+        with driver.blobopen(CRLRecord.__tablename__, "der", row) as blob:
+            for at in range(0, len(entry.der), _PIECE):
+                blob.write(entry.der[at : at + _PIECE])
+    except sqlite3.Error as error:  # as SQLAlchemy tells of what goes through it
+        raise OperationalError("write a CRL in pieces", None, error) from error
 
 
 def latest_crl(session: Session, issuer_id: str) -> CRLRecord | None:
@@ -256,11 +280,11 @@ def _revoked(session: Session, conditions: Sequence[ColumnElement[bool]]) -> lis
     return [RevokedRow(serial, date, reason or 0) for serial, date, reason in rows]
 
 
-def _in_order(moment: Any, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:  # noqa: ANN401  # as select takes it
+def _in_order(moment: Any, conditions: Sequence[ColumnElement[bool]], *order: _Order) -> Select[Any]:  # noqa: ANN401  # as select takes it
     return (
         select(CertificateRecord.serial_number, moment, CertificateRecord.revocation_reason)
         .where(CertificateRecord.revocation_date.is_not(None), *conditions)
-        .order_by(CertificateRecord.revocation_date, CertificateRecord.id)
+        .order_by(*(order or (CertificateRecord.revocation_date, CertificateRecord.id)))
     )
 
 
