@@ -171,11 +171,12 @@ def _begin(
 
     # 2. What came after the CRL that is continued, in the order of the index it is read from.
     revoked: Iterable[_T]
-    continued = since is not None and _is_complete(session, issuer_id, since, revocation_count)
-    if continued and since is not None:
+    whole = False
+    if since is not None and _is_complete(session, issuer_id, since, revocation_count):
         revoked = read(session, _numbered(issuer_id, since.revocation_count), CertificateRecord.revocation_number)
     # 3. Or all. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
     else:
+        whole = True
         conditions: list[ColumnElement[bool]] = [CertificateRecord.issuer_id == issuer_id]
         published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
         if published is not None:
@@ -187,7 +188,7 @@ def _begin(
         this_update=this_update or whole_second,
         revocation_count=revocation_count,
         revoked=tuple(revoked),
-        whole=not continued,
+        whole=whole,
     )
 
 
