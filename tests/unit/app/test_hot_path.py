@@ -166,8 +166,9 @@ async def test_hops_of_a_batch(ca: OpenCA, certificates: int, monkeypatch: pytes
     assert len(handed) == 1
 
 
-# Of Python 3.11; later ones make some of them part of their callers. One certificate alone has a batch's own calls too.
-@pytest.mark.parametrize("certificates,python,native", [(1, 554, 318), (50, 541, 316)])
+# Of Python 3.11, where they are 552 and 317, and 539 and 315; later ones make some of them part of their callers. A
+# cache that is full just then costs some more.
+@pytest.mark.parametrize("certificates,python,native", [(1, 600, 340), (50, 545, 320)])
 def test_calls_for_each_certificate(certificates: int, python: int, native: int) -> None:
     """From CSR to record, of the second batch on: a budget of calls, the same on each machine."""
     issuer = make_root()
