@@ -7,7 +7,7 @@ answer that fits into one, and two wake-ups of whoever waits for it.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 __all__ = ["OneWriteTransport"]
 
@@ -27,7 +27,7 @@ class OneWriteTransport(asyncio.Transport):
         self._loop = loop
         self._head = b""
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401  # as asyncio has it
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """What the transport tells of itself."""
         return self._transport.get_extra_info(name, default)
 

@@ -13,11 +13,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Protocol
+
+from app.entry import main
 
 __all__ = ["Forked"]
 
@@ -90,13 +92,18 @@ class _Passed:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+    def __reduce__(self) -> tuple[Callable[[_Arriving], int], tuple[_Arriving]]:
         return _received, (reduction.DupFd(self._number),)
 
 
-def _received(passed: Any) -> int:  # noqa: ANN401  # of multiprocessing
-    number: int = passed.detach()
-    return number
+class _Arriving(Protocol):
+    def detach(self) -> int:
+        """Its number in the process that it has come to."""
+        ...
+
+
+def _received(passed: _Arriving) -> int:
+    return passed.detach()
 
 
 def _run(arguments: list[str], folder: str, environment: dict[str, str], mask: int, stdout: int, stderr: int) -> None:
@@ -108,8 +115,6 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], mask: i
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["tiny-ca", *arguments]
-    from app.entry import main  # noqa: PLC0415  # in the process that is the program
-
     try:
         main()
     finally:

@@ -223,7 +223,7 @@ def test_workers_share_one_ca(tmp_path: Path) -> None:
 )
 def test_every_log_of_the_tests_is_searched(tmp_path: Path, line: str) -> None:
     """What ``RunningService`` looks for when it stops, it finds."""
-    service = RunningService(tmp_path, forked=False)
+    service = RunningService(tmp_path)
     service.log = f'{{"event": "x", "value": "{line}"}}'
     with pytest.raises(AssertionError, match="the log shows a secret"):
         service._check_log()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Select, SQLColumnExpression
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -39,10 +39,11 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_Order: TypeAlias = Any  # a column, as order_by takes it
+_Columns: TypeAlias = "Sequence[SQLColumnExpression[Any]]"
 # Over PostgreSQL they are worked on in the event loop, some milliseconds for so many.
 _ROWS_AT_ONCE: Final = 2000
 _PIECE: Final = 1024 * 1024
+_OLDEST_FIRST: Final = (CertificateRecord.revocation_date, CertificateRecord.id)
 _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 
 
@@ -131,9 +132,9 @@ def begin_packed_crl(
         No such issuer.
     """
 
-    def read(session: Session, conditions: Sequence[ColumnElement[bool]], *order: _Order) -> Iterator[_T]:
+    def read(session: Session, conditions: Sequence[ColumnElement[bool]], order: _Columns) -> Iterator[_T]:
         found = session.connection().execute(
-            _in_order(_Compact(CertificateRecord.revocation_date), conditions, *order),
+            _in_order(_Compact(CertificateRecord.revocation_date), conditions, order),
             execution_options={"yield_per": _ROWS_AT_ONCE},
         )
         return (pack(cast("Sequence[RevokedText]", rows)) for rows in found.partitions())
@@ -145,7 +146,7 @@ def _begin(
     session: Session,
     issuer_id: str,
     now: datetime,
-    read: Callable[..., Iterable[_T]],
+    read: Callable[[Session, Sequence[ColumnElement[bool]], _Columns], Iterable[_T]],
     *,
     since: ContinuedCRL | None = None,
 ) -> CRLSnapshot[_T]:
@@ -173,7 +174,7 @@ def _begin(
     revoked: Iterable[_T]
     whole = False
     if since is not None and _is_complete(session, issuer_id, since, revocation_count):
-        revoked = read(session, _numbered(issuer_id, since.revocation_count), CertificateRecord.revocation_number)
+        revoked = read(session, _numbered(issuer_id, since.revocation_count), (CertificateRecord.revocation_number,))
     # 3. Or all. RFC 5280 §3.3: an entry stays until it has been on one CRL issued after its certificate expired.
     else:
         whole = True
@@ -181,7 +182,7 @@ def _begin(
         published = session.scalar(_newest(issuer_id).with_only_columns(CRLRecord.this_update))
         if published is not None:
             conditions.append(CertificateRecord.not_valid_after >= published)
-        revoked = read(session, conditions)
+        revoked = read(session, conditions, _OLDEST_FIRST)
     return CRLSnapshot(
         issuer_id=issuer_id,
         number=number,
@@ -276,16 +277,20 @@ def prune_crls(session: Session, issuer_id: str, *, keep: int) -> int:
     return len(deleted.all())
 
 
-def _revoked(session: Session, conditions: Sequence[ColumnElement[bool]]) -> list[RevokedRow]:
-    rows = session.connection().execute(_in_order(CertificateRecord.revocation_date, conditions))
+def _revoked(
+    session: Session, conditions: Sequence[ColumnElement[bool]], order: _Columns = _OLDEST_FIRST
+) -> list[RevokedRow]:
+    rows = session.connection().execute(_in_order(CertificateRecord.revocation_date, conditions, order))
     return [RevokedRow(serial, date, reason or 0) for serial, date, reason in rows]
 
 
-def _in_order(moment: Any, conditions: Sequence[ColumnElement[bool]], *order: _Order) -> Select[Any]:  # noqa: ANN401  # as select takes it
+def _in_order(
+    moment: SQLColumnExpression[Any], conditions: Sequence[ColumnElement[bool]], order: _Columns
+) -> Select[Any]:
     return (
         select(CertificateRecord.serial_number, moment, CertificateRecord.revocation_reason)
         .where(CertificateRecord.revocation_date.is_not(None), *conditions)
-        .order_by(*(order or (CertificateRecord.revocation_date, CertificateRecord.id)))
+        .order_by(*order)
     )
 
 
